@@ -1,0 +1,115 @@
+"""Keys, roles, projects and webhooks."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from imts_shared.contracts.base import Answer, Request
+from imts_shared.contracts.jobs import JobKind, JobState
+
+ProjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+class Role(StrEnum):
+    """admin: everything in every project. member: works in one. viewer: reads one. inference: the gateway only."""
+
+    admin = "admin"
+    member = "member"
+    viewer = "viewer"
+    inference = "inference"
+
+
+class KeyRequest(Request):
+    name: str = Field(min_length=1, max_length=100)
+    role: Role = Role.member
+    project: ProjectName = "default"
+    expires_at: AwareDatetime | None = None
+
+
+class Key(Answer):
+    id: str
+    name: str
+    role: Role
+    project: str | None
+    hint: str = Field(description="The key's first characters, to tell keys apart.")
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class NewKey(Key):
+    key: str = Field(description="Shown this once and stored only as a hash.")
+
+
+class KeyPage(Answer):
+    items: list[Key]
+    next_cursor: str | None = None
+
+
+class Quota(Request):
+    max_running_jobs: int | None = Field(None, ge=0, le=1_000_000, description="null: no limit.")
+    max_queued_jobs: int | None = Field(None, ge=0, le=10_000_000, description="null: no limit.")
+
+
+class ProjectRequest(Quota):
+    name: ProjectName
+
+
+class Project(Answer):
+    name: str
+    max_running_jobs: int | None
+    max_queued_jobs: int | None
+    created_at: datetime
+
+
+class ProjectPage(Answer):
+    items: list[Project]
+    next_cursor: str | None = None
+
+
+class WebhookRequest(Request):
+    url: str = Field(min_length=8, max_length=2_000, pattern=r"^https?://")
+    project: ProjectName | None = None
+    states: list[JobState] = Field(
+        default_factory=lambda: [JobState.succeeded, JobState.failed, JobState.stopped],
+        description="Which states of a job are told.",
+    )
+    kinds: list[JobKind] = Field(default_factory=list, description="Empty: every kind.")
+
+
+class Webhook(Answer):
+    id: str
+    url: str
+    project: str
+    states: list[JobState]
+    kinds: list[JobKind]
+    created_at: datetime
+
+
+class NewWebhook(Webhook):
+    secret: str = Field(description="Shown this once; deliveries are signed with it (Standard Webhooks).")
+
+
+class WebhookPage(Answer):
+    items: list[Webhook]
+    next_cursor: str | None = None
+
+
+class Delivery(Answer):
+    id: str
+    state: Literal["pending", "delivered", "failed"]
+    event: dict[str, Any]
+    tries: int
+    next_try_at: datetime | None
+    last_status: int | None
+    last_error: str | None
+    created_at: datetime
+    delivered_at: datetime | None
+
+
+class DeliveryPage(Answer):
+    items: list[Delivery]
+    next_cursor: str | None = None

@@ -1,0 +1,121 @@
+"""What a worker and the control plane say to each other under /internal. An attempt's token authorises it."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from imts_shared.contracts.base import Answer, Request
+from imts_shared.contracts.jobs import EventType, JobKind, Reason
+
+
+class RunMessage(Request):
+    """The Celery message: a doorbell, never the truth."""
+
+    job_id: str
+    attempt: int
+    token: str
+
+
+class DatasetInput(Answer):
+    """A data set version that the attempt may read."""
+
+    id: str
+    name: str
+    version: int
+    sha256: str
+    format: str
+    file_type: str
+    key: str = Field(description="Where its file lies in storage.")
+    rows: int
+    bytes: int
+
+
+class Checkpoint(Answer):
+    attempt: int
+    step: int
+    prefix: str = Field(description="Where its files lie in storage.")
+    bytes: int = 0
+
+
+class ClaimRequest(Request):
+    attempt: int
+    worker_id: str
+    claim_id: str = Field(description="Random per delivery: a repeated request of the same delivery is answered again.")
+
+
+class ClaimAnswer(Answer):
+    job_id: str
+    kind: JobKind
+    project: str
+    attempt: int
+    spec: dict[str, Any]
+    inputs: list[DatasetInput] = []
+    prefix: str = Field(description="The only place in storage where this attempt may write.")
+    resume_from: Checkpoint | None = None
+    lease_seconds: float
+    beat_seconds: float
+    stop_grace_seconds: float
+    timeout_seconds: int | None = None
+
+
+class ReportedEvent(Request):
+    """`state` events are the control plane's own; `log` events come of `logs`."""
+
+    type: Literal[EventType.progress, EventType.metric, EventType.checkpoint, EventType.artifact, EventType.message]
+    at: datetime
+    data: dict[str, Any]
+
+
+class ReportedLine(Request):
+    at: datetime
+    stream: Literal["stdout", "stderr", "log"] = "log"
+    text: str = Field(max_length=20_000)
+
+
+class Outcome(Request):
+    """How the attempt ended. `released`: the worker shuts down and gives the job back."""
+
+    status: Literal["succeeded", "failed", "stopped", "released"]
+    reason: Reason | None = None
+    message: str | None = Field(None, max_length=20_000)
+    hint: str | None = Field(None, max_length=2_000)
+    result: dict[str, Any] | None = None
+
+
+class ReportRequest(Request):
+    """Batches are numbered from 1 within an attempt and applied once each; a bare beat has no number."""
+
+    attempt: int
+    batch: int | None = Field(None, ge=1)
+    events: list[ReportedEvent] = Field(default_factory=list, max_length=2_000)
+    logs: list[ReportedLine] = Field(default_factory=list, max_length=5_000)
+    outcome: Outcome | None = None
+
+
+class ReportAnswer(Answer):
+    order: Literal["continue", "stop", "pause"]
+    lease_seconds: float
+
+
+class Device(Answer):
+    kind: str
+    index: int
+    name: str
+    memory_bytes: int | None = None
+
+
+class WorkerBeat(Request):
+    """A worker says that it is there. Sent every few seconds with the services' own key."""
+
+    worker_id: str = Field(min_length=1, max_length=200)
+    name: str = Field(max_length=200)
+    service: str = Field(max_length=100)
+    kinds: list[JobKind] = Field(min_length=1)
+    slots: int = Field(ge=1, le=1024)
+    queue: str = Field(max_length=200)
+    host: str = Field(max_length=255)
+    pid: int
+    version: str = Field(max_length=50)
+    devices: list[Device] = []
+    draining: bool = False

@@ -1,0 +1,209 @@
+"""Jobs as the world sees them: kinds, states, reasons, events and the job itself."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from imts_shared.contracts.base import Answer, Request
+
+
+class JobKind(StrEnum):
+    training = "training"
+    analysis = "analysis"
+    evaluation = "evaluation"
+    export = "export"
+
+
+class JobState(StrEnum):
+    queued = "queued"
+    dispatched = "dispatched"
+    running = "running"
+    stopping = "stopping"
+    paused = "paused"
+    succeeded = "succeeded"
+    failed = "failed"
+    stopped = "stopped"
+
+
+FINAL_STATES = frozenset({JobState.succeeded, JobState.failed, JobState.stopped})
+
+
+class Reason(StrEnum):
+    """Why an attempt or a job ended (or is about to)."""
+
+    user_stopped = "user_stopped"
+    user_paused = "user_paused"
+    bad_config = "bad_config"
+    bad_data = "bad_data"
+    out_of_memory = "out_of_memory"
+    out_of_disk = "out_of_disk"
+    engine_error = "engine_error"
+    engine_killed = "engine_killed"
+    worker_lost = "worker_lost"
+    worker_shutdown = "worker_shutdown"
+    undelivered = "undelivered"
+    timeout = "timeout"
+    superseded = "superseded"
+
+
+class EventType(StrEnum):
+    state = "state"
+    progress = "progress"
+    metric = "metric"
+    log = "log"
+    checkpoint = "checkpoint"
+    artifact = "artifact"
+    message = "message"
+
+
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
+LabelValue = Annotated[str, StringConstraints(max_length=255)]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
+
+
+class JobRequest(Request):
+    """What every kind of job takes beside its own fields."""
+
+    name: Annotated[str, StringConstraints(max_length=200)] | None = Field(
+        None, description="A name for people; it need not be unique."
+    )
+    project: str | None = Field(None, max_length=64, description="Only an admin key may name another project.")
+    priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
+    labels: Labels = Field(default_factory=dict)
+    max_attempts: int = Field(3, ge=1, le=20, description="How often lost hardware is retried.")
+    timeout_seconds: int | None = Field(None, ge=1, le=31_536_000, description="Running time of one attempt.")
+
+
+class AnalysisRequest(JobRequest):
+    """Profile a data set: rows, format, lengths, exact duplicates."""
+
+    dataset: str = Field(min_length=1, max_length=200, description="A data set's id or name.")
+
+
+class TrainingRequest(JobRequest):
+    """Fine-tune a model."""
+
+    model_name: str = Field(min_length=1, max_length=500)
+    dataset: str = Field(min_length=1, max_length=200, description="A data set's id or name.")
+    stage: Literal["pt", "sft", "rm", "dpo", "kto", "ppo", "grpo"] = "sft"
+    finetuning_type: Literal["lora", "qlora", "full", "freeze", "oft"] = "lora"
+    batch_size: int = Field(2, ge=1, le=65_536)
+    learning_rate: float = Field(5e-5, gt=0, le=10)
+    epochs: float = Field(3.0, gt=0, le=100_000)
+
+
+class EvaluationRequest(JobRequest):
+    """Judge a model on a data set."""
+
+    model_name: str | None = Field(None, min_length=1, max_length=500)
+    dataset: str | None = Field(None, min_length=1, max_length=200, description="A data set's id or name.")
+
+
+class ExportRequest(JobRequest):
+    """Turn a trained model into another form."""
+
+    model_name: str | None = Field(None, min_length=1, max_length=500)
+    format: str | None = Field(None, min_length=1, max_length=64)
+
+
+REQUESTS: dict[JobKind, type[JobRequest]] = {
+    JobKind.training: TrainingRequest,
+    JobKind.analysis: AnalysisRequest,
+    JobKind.evaluation: EvaluationRequest,
+    JobKind.export: ExportRequest,
+}
+
+
+class Progress(Answer):
+    percent: float | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    eta_seconds: float | None = None
+
+
+class JobError(Answer):
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class WaitingFor(Answer):
+    """Why a queued job does not run yet."""
+
+    code: Literal["no_worker", "busy", "quota", "backoff", "turn"]
+    message: str
+
+
+class Job(Answer):
+    id: str
+    kind: JobKind
+    name: str | None = None
+    project: str
+    state: JobState
+    reason: Reason | None = None
+    attempt: int = Field(description="The number of the newest attempt; it fences every write.")
+    tries: int = Field(description="Attempts that count against maxAttempts.")
+    max_attempts: int
+    priority: int
+    labels: dict[str, str]
+    queue_position: int | None = None
+    expected_start_at: datetime | None = None
+    waiting_for: WaitingFor | None = None
+    progress: Progress
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    spec: dict[str, Any]
+    result: dict[str, Any] | None = None
+    error: JobError | None = None
+    worker_id: str | None = None
+    timeout_seconds: int | None = None
+    clone_of: str | None = None
+    events_pruned_at: datetime | None = Field(
+        None, description="When this job's progress and metric events were pruned by the retention rules."
+    )
+
+
+class JobPage(Answer):
+    items: list[Job]
+    next_cursor: str | None = None
+
+
+class JobEvent(Answer):
+    seq: int
+    type: EventType
+    at: datetime
+    data: dict[str, Any]
+
+
+class JobEventPage(Answer):
+    items: list[JobEvent]
+    next_cursor: str | None = None
+
+
+class LogLine(Answer):
+    line: int
+    at: datetime
+    stream: Literal["stdout", "stderr", "log"] = "log"
+    text: str
+
+
+class LogPage(Answer):
+    items: list[LogLine]
+    next_cursor: str | None = None
+
+
+class MetricPoint(Answer):
+    step: int
+    at: datetime
+    values: dict[str, float | None]
+
+
+class MetricSeries(Answer):
+    """Points by step; `of` is how many there are before thinning to what was asked for."""
+
+    points: list[MetricPoint]
+    of: int
+    names: list[str]
