@@ -21,6 +21,14 @@ class Role(StrEnum):
     inference = "inference"
 
 
+class Identity(Answer):
+    """What the key at hand is."""
+
+    key_id: str
+    role: Role
+    project: str | None = Field(description="null: every project (admin).")
+
+
 class KeyRequest(Request):
     name: str = Field(min_length=1, max_length=100)
     role: Role = Role.member

@@ -69,7 +69,9 @@ class JobRequest(Request):
     name: Annotated[str, StringConstraints(max_length=200)] | None = Field(
         None, description="A name for people; it need not be unique."
     )
-    project: str | None = Field(None, max_length=64, description="Only an admin key may name another project.")
+    project: str | None = Field(
+        None, max_length=64, description="Only an admin key may name another project."
+    )
     priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
     labels: Labels = Field(default_factory=dict)
     max_attempts: int = Field(3, ge=1, le=20, description="How often lost hardware is retried.")

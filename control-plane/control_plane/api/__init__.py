@@ -1,0 +1,1 @@
+"""The REST API: stands above the domains."""

@@ -1,0 +1,119 @@
+"""The REST API, put together."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from loguru import logger
+from prometheus_client import Counter, Histogram
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from control_plane.access.keys import KeyRing
+from control_plane.api import access, datasets, health, internal, jobs, retention, webhooks, workers
+from control_plane.api.context import Context
+from control_plane.api.problems import DOCUMENTED, handle_problems
+from control_plane.database import Database
+from control_plane.hints import Hints
+from control_plane.jobs.live import LiveEvents
+from control_plane.jobs.queue import QueueView
+from control_plane.settings import ControlPlaneSettings, settings
+from control_plane.workers import service as presence
+from imts_shared.contracts.jobs import JobKind
+from imts_shared.logs import start_logging
+from imts_shared.storage import Storage
+
+REQUESTS = Counter("imts_http_requests_total", "Requests answered.", ["method", "route", "status"])
+SECONDS = Histogram("imts_http_request_seconds", "Time to the first byte of the answer.", ["method", "route"])
+
+
+class Observed:
+    """Gives every request an id, counts it, and logs the ones that failed on our side."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+
+        async def observe(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                route = getattr(scope.get("route"), "path", "unknown")
+                REQUESTS.labels(scope["method"], route, message["status"]).inc()
+                SECONDS.labels(scope["method"], route).observe(time.perf_counter() - started)
+                if message["status"] >= 500:
+                    logger.bind(request=request_id, route=route, status=message["status"]).warning("request failed")
+            await send(message)
+
+        await self.app(scope, receive, observe)
+
+
+async def _stay_present(database: Database) -> None:
+    """Beats once a second, so that the watcher knows since when workers could have been heard."""
+    while True:
+        with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+            async with database.transaction() as session:
+                await presence.note_presence(session, presence.API)
+        await asyncio.sleep(presence.API_BEAT_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
+    url = config.database_url.get_secret_value()
+    database = Database(url, config.database_pool_size)
+    context = Context(
+        settings=config,
+        database=database,
+        hints=Hints(url),
+        queue=QueueView(),
+        live=LiveEvents(database),
+        keys=KeyRing(database),
+        storage=Storage(config.storage_url, config.storage_options),
+    )
+    context.hints.listen(context.queue.hear)
+    context.hints.listen(context.live.hear)
+    context.hints.listen(context.keys.hear)
+    await context.hints.start()
+    present = asyncio.create_task(_stay_present(database))
+    try:
+        yield context
+    finally:
+        present.cancel()
+        await context.hints.stop()
+        await database.close()
+
+
+def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
+    config = config or settings()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        start_logging("control-plane-api", config.log_level, config.log_format)
+        async with running(config) as context:
+            app.state.context = context
+            yield
+
+    app = FastAPI(
+        title="IMTS",
+        version=version("imts-control-plane"),
+        description="Jobs, data sets, workers, keys and webhooks of an IMTS platform.",
+        lifespan=lifespan,
+        responses=DOCUMENTED,  # type: ignore[arg-type]
+    )
+    handle_problems(app)
+    for kind in JobKind:
+        app.include_router(jobs.kind_router(kind))
+    for module in (jobs, datasets, workers, access, webhooks, retention, internal, health):
+        app.include_router(module.router)
+    app.add_middleware(Observed)
+    return app

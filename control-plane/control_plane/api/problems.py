@@ -1,0 +1,165 @@
+"""Every error leaves as one problem document (RFC 9457); nothing a caller sends makes a 500."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from loguru import logger
+from pydantic import BaseModel
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from control_plane.problems import Refusal, nearest
+from imts_shared.contracts.problems import FieldProblem, Problem
+from imts_shared.storage import StorageError, StorageFull
+
+MEDIA_TYPE = "application/problem+json"
+DOCUMENTED = {
+    status: {"model": Problem, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
+    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
+}
+
+
+def problem_response(request: Request, refusal: Refusal) -> Response:
+    problem = Problem(
+        type=f"urn:imts:problem:{refusal.code}",
+        title=HTTPStatus(refusal.status).phrase,
+        status=refusal.status,
+        code=refusal.code,
+        detail=refusal.detail,
+        field=refusal.field,
+        hint=refusal.hint,
+        errors=refusal.errors,
+        request_id=getattr(request.state, "request_id", None),
+    )
+    return Response(
+        problem.model_dump_json(by_alias=True, exclude_none=True), refusal.status, refusal.headers, MEDIA_TYPE
+    )
+
+
+def handle_problems(app: FastAPI) -> None:
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, error: Refusal) -> Response:
+        return problem_response(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return problem_response(request, _from_validation(request, error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, Refusal):  # raised while FastAPI read the body
+            return problem_response(request, error.__cause__)
+        code = {404: "no_such_path", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        headers = dict(error.headers) if error.headers else None
+        detail = f"{request.method} {request.url.path}: {error.detail}."
+        return problem_response(request, Refusal(error.status_code, code, detail, headers=headers))
+
+    @app.exception_handler(DataError)
+    async def unstorable(request: Request, error: DataError) -> Response:
+        logger.bind(path=request.url.path, error=str(error.orig)[:300]).warning("a value cannot be stored")
+        return problem_response(request, Refusal(422, "unstorable_value", "A value in the request cannot be stored."))
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(PoolTimeout)
+    async def database_away(request: Request, error: Exception) -> Response:
+        logger.bind(path=request.url.path, error=type(error).__name__).warning("the database does not answer")
+        return problem_response(request, _unavailable("database_unavailable", "The database does not answer."))
+
+    @app.exception_handler(DBAPIError)
+    async def database_broken(request: Request, error: DBAPIError) -> Response:
+        if error.connection_invalidated:
+            return await database_away(request, error)
+        raise error
+
+    @app.exception_handler(StorageError)
+    async def storage_away(request: Request, error: StorageError) -> Response:
+        logger.bind(path=request.url.path, error=str(error)[:300]).warning("the storage does not answer")
+        if isinstance(error, StorageFull):
+            return problem_response(
+                request,
+                Refusal(507, "storage_full", "The file storage is full.", hint="Free some space, then try again."),
+            )
+        return problem_response(request, _unavailable("storage_unavailable", "The file storage does not answer."))
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        request_id = getattr(request.state, "request_id", None)
+        return problem_response(
+            request,
+            Refusal(
+                500,
+                "internal_error",
+                "This is a fault of the platform, not of the request.",
+                hint=f"Please report it with the log lines of request {request_id}.",
+            ),
+        )
+
+
+def _unavailable(code: str, detail: str) -> Refusal:
+    return Refusal(503, code, detail, hint="Try again in a few seconds.", headers={"Retry-After": "2"})
+
+
+def _from_validation(request: Request, errors: Sequence[Mapping[str, Any]]) -> Refusal:
+    broken_json = next((e for e in errors if e["type"] == "json_invalid"), None)
+    if broken_json is not None:
+        reason = broken_json.get("ctx", {}).get("error", "it is not JSON")
+        return Refusal(400, "invalid_json", f"The body is not valid JSON: {reason}.", field="body")
+    faults = [_fault(request, error) for error in errors]
+    first = faults[0]
+    many = f" ({len(faults)} fields are at fault.)" if len(faults) > 1 else ""
+    return Refusal(
+        422,
+        "invalid_request",
+        f"{first.field}: {first.message}.{many}",
+        field=first.field,
+        hint=first.hint,
+        errors=faults,
+    )
+
+
+def _fault(request: Request, error: Mapping[str, Any]) -> FieldProblem:
+    place, *path = (str(part) for part in error["loc"])
+    field = ".".join(path) or place
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        known = _known_fields(request, path[:-1]) if place == "body" else []
+        close = nearest(path[-1], known)
+        return FieldProblem(
+            field=field,
+            code="unknown_field",
+            message=f"there is no field {path[-1]!r}",
+            hint=f"Did you mean {close!r}?" if close else f"Known fields: {', '.join(known)}." if known else None,
+        )
+    if error["type"] == "missing":
+        return FieldProblem(field=field, code="missing_field", message="the field is missing", hint=None)
+    return FieldProblem(field=field, code=str(error["type"]), message=message[0].lower() + message[1:], hint=None)
+
+
+def _known_fields(request: Request, path: list[str]) -> list[str]:
+    """The names that the endpoint's body takes at the place of the fault."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    model: Any = getattr(getattr(body, "field_info", None), "annotation", None)
+    for part in path:
+        fields = getattr(model, "model_fields", {})
+        model = next((f.annotation for n, f in fields.items() if part in (n, f.alias)), None)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return []
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def loads_strictly(body: bytes) -> Any:
+    """JSON as Postgres can keep it: UTF-8, no lone surrogates, no NUL characters, no NaN."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refusal(
+            400,
+            "invalid_json",
+            f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
+            field="body",
+        ) from None

@@ -1,0 +1,53 @@
+"""Reading request bodies: bounded in size, strict in form."""
+
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from control_plane.api.problems import loads_strictly
+from control_plane.problems import Refusal
+from control_plane.settings import settings
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class StrictRequest(Request):
+    """A request whose JSON body has a limit and holds nothing that the database could not keep."""
+
+    async def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            most = settings().max_body_bytes
+            chunks, size = [], 0
+            async for chunk in self.stream():
+                size += len(chunk)
+                if size > most:
+                    raise Refusal(
+                        413,
+                        "body_too_large",
+                        f"The body is larger than {most} bytes.",
+                        hint="Send less at once.",
+                    )
+                chunks.append(chunk)
+            self._body = b"".join(chunks)
+        return self._body
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            body = await self.body()
+            if _NUL.search(body):
+                raise Refusal(422, "nul_character", "The body holds a NUL character (\\u0000).", field="body")
+            self._json = loads_strictly(body)
+        return self._json
+
+
+class StrictRoute(APIRoute):
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return strict

@@ -1,0 +1,5 @@
+"""Comes next."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,1 @@
+"""Data sets: uploads, versions by content, and who uses them."""

@@ -1,0 +1,1 @@
+"""Jobs: their states, their journey, their events, logs and metrics."""

@@ -1,0 +1,49 @@
+"""From a job's row to what the world reads."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.jobs.queue import QueueView
+from control_plane.jobs.rows import JobRow
+from imts_shared.contracts.jobs import Job, JobError, JobKind, JobState, Progress, Reason
+
+
+def job_answer(row: JobRow, queue: QueueView | None = None) -> Job:
+    wait = None
+    if row.state == JobState.queued and queue is not None:
+        wait = queue.wait(row.kind, row.id, row.project, row.not_before)
+    return Job.model_construct(
+        id=str(row.id),
+        kind=JobKind(row.kind),
+        name=row.name,
+        project=row.project,
+        state=JobState(row.state),
+        reason=Reason(row.reason) if row.reason else None,
+        attempt=row.attempt,
+        tries=row.tries,
+        max_attempts=row.max_attempts,
+        priority=row.priority,
+        labels=row.labels,
+        queue_position=wait.position if wait else None,
+        expected_start_at=wait.expected_start_at if wait else None,
+        waiting_for=wait.waiting_for if wait else None,
+        progress=Progress.model_validate(row.progress or {}),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        spec=row.spec,
+        result=row.result,
+        error=JobError.model_validate(row.error) if row.error else None,
+        worker_id=row.worker_id,
+        timeout_seconds=row.timeout_seconds,
+        clone_of=str(row.clone_of) if row.clone_of else None,
+        events_pruned_at=row.events_pruned_at,
+    )
+
+
+async def job_answers(session: AsyncSession, rows: Sequence[JobRow], queue: QueueView) -> list[Job]:
+    kinds = {row.kind for row in rows if row.state == JobState.queued}
+    if kinds:
+        await queue.refresh(session, kinds)
+    return [job_answer(row, queue) for row in rows]

@@ -1,0 +1,241 @@
+"""What a worker's attempt may do: claim the job it was sent and report on it, by its own token alone."""
+
+import hashlib
+import hmac
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import case, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from control_plane.datasets.rows import DatasetRow, JobDatasetRow
+from control_plane.datasets.service import content_key
+from control_plane.hints import job_hint
+from control_plane.jobs import events, logs
+from control_plane.jobs.lifecycle import Happening
+from control_plane.jobs.rows import JobMetricRow, JobRow
+from control_plane.jobs.transitions import Changes, Ended, apply, database_now, lock_job
+from control_plane.problems import Refusal
+from control_plane.settings import settings
+from imts_shared.contracts.internal import (
+    Checkpoint,
+    ClaimAnswer,
+    ClaimRequest,
+    DatasetInput,
+    Outcome,
+    ReportAnswer,
+    ReportedEvent,
+    ReportRequest,
+)
+from imts_shared.contracts.jobs import EventType, JobKind, JobState, Reason
+
+_OVER = "This attempt is over; nothing it says is taken any more."
+
+
+def token_hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def attempt_prefix(job: JobRow) -> str:
+    return f"jobs/{job.id}/{job.attempt}/"
+
+
+async def _lock_attempt(session: AsyncSession, job_id: str, token: str | None, attempt: int) -> JobRow:
+    """The row lock puts reports, stops and the end of the lease into one order; the token decides who is heard."""
+    if token is None:
+        raise Refusal(401, "no_token", "An attempt's token is needed here.")
+    try:
+        job = await lock_job(session, job_id)
+    except Refusal:
+        raise Refusal(409, "attempt_over", _OVER) from None
+    if job.token_hash is None or job.attempt != attempt:
+        raise Refusal(409, "attempt_over", _OVER)
+    if not hmac.compare_digest(job.token_hash, token_hash(token)):
+        raise Refusal(401, "wrong_token", "This is not the token of the job's attempt.")
+    return job
+
+
+async def claim(
+    session: AsyncSession, job_id: str, token: str | None, request: ClaimRequest, changes: Changes
+) -> ClaimAnswer:
+    """Go, or drop. The same delivery asking twice (its answer was lost) is told to go again; another one is not."""
+    job = await _lock_attempt(session, job_id, token, request.attempt)
+    rules = settings()
+    repeated = job.state == JobState.running and job.claim_id == request.claim_id
+    if not repeated:
+        if job.worker_id != request.worker_id:
+            raise Refusal(409, "attempt_over", "The attempt was given to another worker.")
+        job.claim_id = request.claim_id
+        job.batch = 0
+    job.lease_until = await database_now(session) + timedelta(seconds=rules.lease_seconds)
+    if not repeated:
+        await apply(session, job, Happening.claim, changes, ended=Ended(), note={"workerId": request.worker_id})
+    return ClaimAnswer(
+        job_id=str(job.id),
+        kind=JobKind(job.kind),
+        project=job.project,
+        attempt=job.attempt,
+        spec=job.spec,
+        inputs=await _inputs(session, job),
+        prefix=attempt_prefix(job),
+        resume_from=Checkpoint.model_validate(job.checkpoint) if job.checkpoint else None,
+        lease_seconds=rules.lease_seconds,
+        beat_seconds=min(rules.beat_seconds, rules.lease_seconds / 5),
+        stop_grace_seconds=rules.stop_grace_seconds,
+        timeout_seconds=job.timeout_seconds,
+    )
+
+
+async def _inputs(session: AsyncSession, job: JobRow) -> list[DatasetInput]:
+    rows = (
+        await session.execute(
+            select(DatasetRow)
+            .join(JobDatasetRow, col(JobDatasetRow.dataset_id) == col(DatasetRow.id))
+            .where(col(JobDatasetRow.job_id) == job.id)
+        )
+    ).scalars()
+    return [
+        DatasetInput(
+            id=str(row.id),
+            name=row.name,
+            version=row.version,
+            sha256=row.sha256,
+            format=row.format or "unknown",
+            file_type=row.file_type or "jsonl",
+            key=content_key(row.sha256),
+            rows=row.rows or 0,
+            bytes=row.bytes,
+        )
+        for row in rows
+    ]
+
+
+async def report(
+    session: AsyncSession, job_id: str, token: str | None, request: ReportRequest, changes: Changes
+) -> ReportAnswer:
+    """Applies a batch once, renews the lease and says whether to go on. A repeated batch only renews the lease."""
+    job = await _lock_attempt(session, job_id, token, request.attempt)
+    if job.state not in {JobState.running, JobState.stopping}:
+        raise Refusal(409, "not_claimed", "The attempt must be claimed before it reports.")
+    rules = settings()
+    if request.batch is not None and request.batch > job.batch:
+        if request.batch != job.batch + 1:
+            raise Refusal(
+                409,
+                "batch_missing",
+                f"Batch {job.batch + 1} has not come yet.",
+                hint="Send the batches in order.",
+            )
+        job.batch = request.batch
+        await _apply_events(session, job, request, changes)
+    order = _order(job)
+    if request.outcome is not None:
+        await _finish(session, job, request.outcome, changes)
+    else:
+        job.lease_until = await database_now(session) + timedelta(seconds=rules.lease_seconds)
+    return ReportAnswer(order=order, lease_seconds=rules.lease_seconds)
+
+
+def _order(job: JobRow) -> Any:
+    if job.state != JobState.stopping:
+        return "continue"
+    return "pause" if job.reason == Reason.user_paused else "stop"
+
+
+async def _apply_events(session: AsyncSession, job: JobRow, request: ReportRequest, changes: Changes) -> None:
+    new: list[events.NewEvent] = []
+    if request.logs:
+        new.append(await logs.append(session, job, request.logs))
+    for event in request.events:
+        _take(job, event)
+        new.append((event.type, event.at, event.data))
+    await _store_metrics(session, job, [e for e in request.events if e.type == EventType.metric])
+    if new:
+        await events.append(session, job, new)
+        changes.hints.add(job_hint(job.id))
+
+
+def _take(job: JobRow, event: ReportedEvent) -> None:
+    """What an event says about the job itself. A file outside the attempt's own prefix is refused."""
+    if event.type == EventType.progress:
+        known = {"percent", "step", "totalSteps", "etaSeconds"}
+        job.progress = {**job.progress, **{k: v for k, v in event.data.items() if k in known}}
+    elif event.type == EventType.checkpoint:
+        place = str(event.data.get("prefix", ""))
+        _own_file(job, place)
+        job.checkpoint = {
+            "attempt": job.attempt,
+            "step": int(event.data.get("step", 0)),
+            "prefix": place,
+            "bytes": int(event.data.get("bytes", 0)),
+        }
+    elif event.type == EventType.artifact:
+        _own_file(job, str(event.data.get("key", "")))
+
+
+def _own_file(job: JobRow, place: str) -> None:
+    if not place.startswith(attempt_prefix(job)) or ".." in place:
+        raise Refusal(
+            422,
+            "foreign_file",
+            f"The attempt may only name files under {attempt_prefix(job)}.",
+            field="events",
+        )
+
+
+async def _store_metrics(session: AsyncSession, job: JobRow, metrics: list[ReportedEvent]) -> None:
+    points: dict[int, dict[str, Any]] = {}
+    for event in metrics:
+        step = event.data.get("step")
+        if not isinstance(step, int):
+            raise Refusal(422, "metric_without_step", "A metric event needs a whole `step`.", field="events")
+        values = {k: v for k, v in event.data.items() if k != "step"}
+        point = points.setdefault(step, {"job_id": job.id, "step": step, "attempt": job.attempt, "values": {}})
+        point["at"] = event.at
+        point["values"].update(values)
+    if not points:
+        return
+    statement = upsert(JobMetricRow).values(list(points.values()))
+    table = JobMetricRow.__table__  # type: ignore[attr-defined]
+    same_attempt = table.c.attempt == statement.excluded.attempt
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["job_id", "step"],
+            set_={
+                "values": case(
+                    (same_attempt, table.c["values"].op("||")(statement.excluded["values"])),
+                    else_=statement.excluded["values"],
+                ),
+                "attempt": statement.excluded.attempt,
+                "at": statement.excluded.at,
+            },
+        )
+    )
+
+
+_HAPPENS = {
+    "succeeded": Happening.succeed,
+    "failed": Happening.fail,
+    "stopped": Happening.halt,
+    "released": Happening.release,
+}
+
+
+async def _finish(session: AsyncSession, job: JobRow, outcome: Outcome, changes: Changes) -> None:
+    error = None
+    if outcome.status == "failed":
+        error = {
+            "code": str(outcome.reason or Reason.engine_error),
+            "message": outcome.message or "The engine failed without a word.",
+            "hint": outcome.hint,
+        }
+    await apply(
+        session,
+        job,
+        _HAPPENS[outcome.status],
+        changes,
+        reason=outcome.reason,
+        ended=Ended(error=error, result=outcome.result),
+    )

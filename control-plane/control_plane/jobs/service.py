@@ -1,0 +1,298 @@
+"""Submitting, finding, ordering about, cloning and deleting jobs."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from control_plane.access.caller import Caller
+from control_plane.access.rows import ProjectRow
+from control_plane.database import new_id, parse_id
+from control_plane.datasets import service as datasets
+from control_plane.hints import DELIVERIES, QUEUE, job_hint
+from control_plane.jobs.lifecycle import Happening
+from control_plane.jobs.rows import JobRow
+from control_plane.jobs.transitions import Changes, apply, lock_job
+from control_plane.problems import Refusal, not_found
+from control_plane.storage.rows import trash
+from imts_shared.contracts.jobs import FINAL_STATES, JobKind, JobRequest, JobState
+
+ENVELOPE = frozenset(JobRequest.model_fields)
+
+_INSERT = text("""
+WITH job AS (
+    INSERT INTO jobs (id, project, kind, state, name, priority, labels, spec, max_attempts, timeout_seconds,
+                      created_at, created_by, clone_of, idempotency_key, request_hash)
+    VALUES (:id, :project, :kind, 'queued', :name, :priority, CAST(:labels AS jsonb), CAST(:spec AS jsonb),
+            :max_attempts, :timeout_seconds, clock_timestamp(), :created_by, :clone_of, :key, :hash)
+    ON CONFLICT (project, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING id, project, kind, name, labels, created_at
+), event AS (
+    INSERT INTO job_events (job_id, seq, type, at, data)
+    SELECT id, 1, 'state', created_at, jsonb_build_object('state', 'queued', 'attempt', 0) FROM job
+), input AS (
+    INSERT INTO job_datasets (job_id, dataset_id) SELECT job.id, unnest(CAST(:datasets AS uuid[])) FROM job
+), told AS (
+    INSERT INTO webhook_deliveries (webhook_id, event, state, tries, next_try_at, created_at)
+    SELECT w.id, jsonb_build_object('type', 'job.queued', 'timestamp', job.created_at, 'data', jsonb_build_object(
+               'id', job.id, 'kind', job.kind, 'name', job.name, 'project', job.project, 'labels', job.labels,
+               'seq', 1, 'state', 'queued', 'attempt', 0)),
+           'pending', 0, job.created_at, job.created_at
+    FROM job JOIN webhooks w ON w.project = job.project AND 'queued' = ANY(w.states)
+         AND (w.kinds = '{}' OR job.kind = ANY(w.kinds))
+    RETURNING 1
+)
+SELECT job.created_at, EXISTS (SELECT 1 FROM told) FROM job
+""")
+
+
+@dataclass
+class NewJob:
+    kind: JobKind
+    project: str
+    name: str | None
+    priority: int
+    labels: dict[str, str]
+    spec: dict[str, Any]
+    max_attempts: int
+    timeout_seconds: int | None
+    created_by: UUID
+    clone_of: UUID | None = None
+
+    @classmethod
+    def from_request(cls, kind: JobKind, request: JobRequest, caller: Caller) -> "NewJob":
+        spec = request.model_dump(mode="json", by_alias=True, exclude=set(ENVELOPE), exclude_none=True)
+        return cls(
+            kind=kind,
+            project=caller.writes_in(request.project),
+            name=request.name,
+            priority=request.priority,
+            labels=request.labels,
+            spec=spec,
+            max_attempts=request.max_attempts,
+            timeout_seconds=request.timeout_seconds,
+            created_by=caller.key_id,
+        )
+
+    def digest(self) -> bytes:
+        content = [self.kind, self.project, self.name, self.priority, self.labels, self.spec]
+        more = [self.max_attempts, self.timeout_seconds, str(self.clone_of)]
+        return hashlib.sha256(orjson.dumps([*content, *more], option=orjson.OPT_SORT_KEYS)).digest()
+
+
+async def submit(
+    session: AsyncSession, new: NewJob, idempotency_key: str | None, changes: Changes
+) -> tuple[JobRow, bool]:
+    """Stores the job and its first event; the second value is False when the same request had stored it before."""
+    digest = new.digest() if idempotency_key else None
+    if idempotency_key and digest:
+        before = await _same_key(session, new.project, idempotency_key, digest)
+        if before is not None:
+            return before, False
+    inputs = await _inputs(session, new)
+    await _check_queue_quota(session, new.project)
+    row = JobRow(
+        id=new_id(),
+        project=new.project,
+        kind=str(new.kind),
+        state=str(JobState.queued),
+        name=new.name,
+        priority=new.priority,
+        labels=new.labels,
+        spec=new.spec,
+        progress={},
+        max_attempts=new.max_attempts,
+        timeout_seconds=new.timeout_seconds,
+        created_by=new.created_by,
+        clone_of=new.clone_of,
+        attempt=0,
+        tries=0,
+    )
+    stored = (
+        await session.execute(
+            _INSERT,
+            {
+                "id": row.id,
+                "project": row.project,
+                "kind": row.kind,
+                "name": row.name,
+                "priority": row.priority,
+                "labels": orjson.dumps(row.labels).decode(),
+                "spec": orjson.dumps(row.spec).decode(),
+                "max_attempts": row.max_attempts,
+                "timeout_seconds": row.timeout_seconds,
+                "created_by": row.created_by,
+                "clone_of": row.clone_of,
+                "key": idempotency_key,
+                "hash": digest,
+                "datasets": inputs,
+            },
+        )
+    ).one_or_none()
+    if stored is None:
+        assert idempotency_key and digest
+        before = await _same_key(session, new.project, idempotency_key, digest)
+        if before is None:
+            raise Refusal(409, "conflict", "The job of this Idempotency-Key was deleted just now.", hint="Try again.")
+        return before, False
+    row.created_at = stored[0]
+    changes.hints.update({QUEUE, job_hint(row.id)})
+    if stored[1]:
+        changes.hints.add(DELIVERIES)
+    return row, True
+
+
+async def _same_key(session: AsyncSession, project: str, key: str, digest: bytes) -> JobRow | None:
+    row: JobRow | None = (
+        await session.execute(select(JobRow).where(col(JobRow.project) == project, col(JobRow.idempotency_key) == key))
+    ).scalar_one_or_none()
+    if row is not None and row.request_hash != digest:
+        raise Refusal(
+            409,
+            "idempotency_conflict",
+            "This Idempotency-Key was used for another request.",
+            field="Idempotency-Key",
+            hint=f"It made job {row.id}. Send a new key for a new job.",
+        )
+    return row
+
+
+async def _inputs(session: AsyncSession, new: NewJob) -> list[UUID]:
+    """Analysis reads a data set that must be here; the other kinds' references are checked by their services."""
+    if new.kind != JobKind.analysis:
+        return []
+    dataset = await datasets.resolve(session, new.project, str(new.spec["dataset"]), new.kind)
+    new.spec = {**new.spec, "datasetVersion": dataset.version}
+    return [dataset.id]
+
+
+async def _check_queue_quota(session: AsyncSession, project: str) -> None:
+    """The lock on the project's row keeps two submissions from both taking the last place."""
+    row = (
+        await session.execute(select(col(ProjectRow.max_queued_jobs)).where(col(ProjectRow.name) == project))
+    ).one_or_none()
+    if row is None:
+        raise not_found("project", project)
+    if row[0] is None:
+        return
+    most = (
+        await session.execute(
+            select(col(ProjectRow.max_queued_jobs)).where(col(ProjectRow.name) == project).with_for_update()
+        )
+    ).scalar_one()
+    queued = (
+        await session.execute(select(func.count()).where(col(JobRow.project) == project, col(JobRow.state) == "queued"))
+    ).scalar_one()
+    if most is not None and queued >= most:
+        raise Refusal(
+            429,
+            "queue_quota_exceeded",
+            f"Project {project!r} already has the {most} queued jobs that its quota allows.",
+            hint="Wait until some have started, stop some, or ask an admin for a larger maxQueuedJobs.",
+            headers={"Retry-After": "10"},
+        )
+
+
+@dataclass
+class Filters:
+    project: str | None = None
+    kinds: Sequence[JobKind] = ()
+    states: Sequence[JobState] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+    text: str | None = None
+
+
+def _words(asked: str) -> str:
+    """Every word must occur, as a word's beginning: `llama ft` finds `ft-llama3`."""
+    words = ["".join(c for c in word if c.isalnum() or c in "_-.") for word in asked.split()]
+    return " & ".join(f"'{word}':*" for word in words if word)
+
+
+async def find(session: AsyncSession, filters: Filters, before: UUID | None, limit: int) -> list[JobRow]:
+    """Newest first. Ids grow with time, so a page's last id is a place that new jobs do not move."""
+    query = select(JobRow).order_by(col(JobRow.id).desc()).limit(limit)
+    if filters.project is not None:
+        query = query.where(col(JobRow.project) == filters.project)
+    if filters.kinds:
+        query = query.where(col(JobRow.kind).in_([str(k) for k in filters.kinds]))
+    if filters.states:
+        query = query.where(col(JobRow.state).in_([str(s) for s in filters.states]))
+    if filters.labels:
+        query = query.where(col(JobRow.labels).contains(filters.labels))
+    if filters.text:
+        words = _words(filters.text)
+        if not words:
+            return []
+        query = query.where(col(JobRow.search).op("@@")(func.to_tsquery("simple", words)))
+    if before is not None:
+        query = query.where(col(JobRow.id) < before)
+    return list((await session.execute(query)).scalars())
+
+
+async def get(session: AsyncSession, job_id: str, project: str | None, kind: JobKind | None = None) -> JobRow:
+    identity = parse_id(job_id)
+    row: JobRow | None = None
+    if identity is not None:
+        query = select(JobRow).where(col(JobRow.id) == identity)
+        if project is not None:
+            query = query.where(col(JobRow.project) == project)
+        if kind is not None:
+            query = query.where(col(JobRow.kind) == str(kind))
+        row = (await session.execute(query)).scalar_one_or_none()
+    if row is None:
+        raise not_found("job", job_id)
+    return row
+
+
+async def order(
+    session: AsyncSession,
+    job_id: str,
+    project: str | None,
+    kind: JobKind | None,
+    what: Happening,
+    changes: Changes,
+) -> JobRow:
+    """What a user may make happen to a job: stop, pause, resume, retry."""
+    row = await lock_job(session, job_id, project)
+    if kind is not None and row.kind != kind:
+        raise not_found("job", job_id)
+    if what in {Happening.resume, Happening.retry} and row.state not in {"queued", "dispatched", "running"}:
+        await _check_queue_quota(session, row.project)
+    await apply(session, row, what, changes)
+    return row
+
+
+async def remove(session: AsyncSession, job_id: str, project: str | None, kind: JobKind | None) -> None:
+    """Takes a job that has ended away with all that it wrote."""
+    row = await lock_job(session, job_id, project)
+    if kind is not None and row.kind != kind:
+        raise not_found("job", job_id)
+    if row.state not in FINAL_STATES:
+        raise Refusal(
+            409, "job_not_ended", f"The job is {row.state}; only a job that has ended can be deleted.",
+            hint="Stop it first.",
+        )  # fmt: skip
+    await trash(session, f"jobs/{row.id}/")
+    await session.execute(delete(JobRow).where(col(JobRow.id) == row.id))
+
+
+def clone_of(row: JobRow, caller: Caller) -> NewJob:
+    spec = {name: value for name, value in row.spec.items() if name != "datasetVersion"}
+    return NewJob(
+        kind=JobKind(row.kind),
+        project=row.project,
+        name=row.name,
+        priority=row.priority,
+        labels=row.labels,
+        spec=spec,
+        max_attempts=row.max_attempts,
+        timeout_seconds=row.timeout_seconds,
+        created_by=caller.key_id,
+        clone_of=row.id,
+    )

@@ -1,0 +1,29 @@
+"""Every table there is: importing this fills the metadata that migrations and tests compare with."""
+
+from sqlmodel import SQLModel
+
+from control_plane.access.rows import KeyRow, ProjectRow
+from control_plane.datasets.rows import DatasetRow, JobDatasetRow
+from control_plane.jobs.rows import JobEventRow, JobLogRow, JobMetricRow, JobRow
+from control_plane.retention.rows import PruneRow
+from control_plane.storage.rows import TrashRow
+from control_plane.webhooks.rows import DeliveryRow, WebhookRow
+from control_plane.workers.rows import PresenceRow, WorkerRow
+
+TABLES = (
+    DatasetRow,
+    DeliveryRow,
+    JobDatasetRow,
+    JobEventRow,
+    JobLogRow,
+    JobMetricRow,
+    JobRow,
+    KeyRow,
+    PresenceRow,
+    ProjectRow,
+    PruneRow,
+    TrashRow,
+    WebhookRow,
+    WorkerRow,
+)
+metadata = SQLModel.metadata

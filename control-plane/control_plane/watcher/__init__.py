@@ -1,0 +1,1 @@
+"""The watcher: sends queued work, ends silent runs, delivers webhooks, prunes."""

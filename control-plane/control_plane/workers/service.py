@@ -1,0 +1,104 @@
+"""Workers announce themselves by beats; whoever has not been heard for a while gets no work."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import case, delete, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from control_plane.hints import QUEUE
+from control_plane.jobs.lifecycle import HELD_STATES
+from control_plane.jobs.rows import JobRow
+from control_plane.jobs.transitions import Changes
+from control_plane.settings import settings
+from control_plane.workers.rows import PresenceRow, WorkerRow
+from imts_shared.contracts.internal import WorkerBeat
+from imts_shared.contracts.jobs import JobKind
+from imts_shared.contracts.workers import Worker
+
+_NOW = text("clock_timestamp()")
+API = "api"
+API_BEAT_SECONDS = 1.0
+
+
+async def beat(session: AsyncSession, worker_id: str, said: WorkerBeat, changes: Changes) -> None:
+    values = {
+        "name": said.name,
+        "service": said.service,
+        "kinds": [str(kind) for kind in said.kinds],
+        "slots": said.slots,
+        "queue": said.queue,
+        "host": said.host,
+        "pid": said.pid,
+        "version": said.version,
+        "devices": [device.model_dump(by_alias=False) for device in said.devices],
+        "draining": said.draining,
+    }
+    statement = insert(WorkerRow).values(id=worker_id, started_at=_NOW, seen_at=_NOW, **values)
+    gone = f"workers.seen_at < clock_timestamp() - interval '{settings().worker_gone_seconds} seconds'"
+    before = (
+        await session.execute(
+            select(col(WorkerRow.slots), col(WorkerRow.draining), text(gone)).where(col(WorkerRow.id) == worker_id)
+        )
+    ).one_or_none()
+    await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_={**values, "seen_at": _NOW}))
+    if before is None or tuple(before) != (said.slots, said.draining, False):
+        changes.hints.add(QUEUE)
+
+
+async def leave(session: AsyncSession, worker_id: str) -> None:
+    """A worker that shut down in good order; its attempts were given back by their own reports."""
+    await session.execute(delete(WorkerRow).where(col(WorkerRow.id) == worker_id))
+
+
+async def find(session: AsyncSession, after: str | None, limit: int) -> Sequence[Worker]:
+    busy = (
+        select(col(JobRow.worker_id), func.count().label("busy"))
+        .where(col(JobRow.state).in_([str(s) for s in HELD_STATES]), col(JobRow.worker_id).is_not(None))
+        .group_by(col(JobRow.worker_id))
+        .subquery()
+    )
+    alive = col(WorkerRow.seen_at) > func.clock_timestamp() - func.make_interval(
+        0, 0, 0, 0, 0, 0, settings().worker_gone_seconds
+    )
+    query = (
+        select(WorkerRow, func.coalesce(busy.c.busy, 0), alive)
+        .outerjoin(busy, busy.c.worker_id == col(WorkerRow.id))
+        .order_by(col(WorkerRow.id))
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(col(WorkerRow.id) > after)
+    return [_answer(row, int(held), bool(lives)) for row, held, lives in (await session.execute(query)).all()]
+
+
+def _answer(row: WorkerRow, busy: int, alive: bool) -> Worker:
+    return Worker(
+        id=row.id,
+        name=row.name,
+        service=row.service,
+        kinds=[JobKind(kind) for kind in row.kinds],
+        slots=row.slots,
+        busy=busy,
+        host=row.host,
+        pid=row.pid,
+        version=row.version,
+        devices=row.devices,
+        alive=alive,
+        draining=row.draining,
+        started_at=row.started_at,
+        seen_at=row.seen_at,
+    )
+
+
+async def note_presence(session: AsyncSession, name: str) -> None:
+    """Says that this part is there. A break in it begins a new `since`, from which leases are counted anew."""
+    statement = insert(PresenceRow).values(name=name, since=_NOW, seen_at=_NOW)
+    broken = text(f"presence.seen_at < clock_timestamp() - interval '{API_BEAT_SECONDS * 4} seconds'")
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["name"],
+            set_={"since": case((broken, _NOW), else_=col(PresenceRow.since)), "seen_at": _NOW},
+        )
+    )
