@@ -20,6 +20,8 @@ MOVED = "moved"
 """Jobs have left the queue."""
 KEYS = "keys"
 DELIVERIES = "deliveries"
+QUOTAS = "quotas"
+DATASETS = "datasets"
 _GATHER_SECONDS = 0.002
 _PAYLOAD_BYTES = 7_500
 

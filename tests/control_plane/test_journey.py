@@ -66,7 +66,12 @@ async def test_from_queued_to_succeeded(admin: httpx.AsyncClient, worker: Worker
     )
     assert last.status_code == 200
     job = await show(admin, job_id)
-    assert (job["state"], job["result"], job["progress"]["percent"], job["reason"]) == ("succeeded", {"a": 1}, 100, None)
+    assert (job["state"], job["result"], job["progress"]["percent"], job["reason"]) == (
+        "succeeded",
+        {"a": 1},
+        100,
+        None,
+    )
     events = (await admin.get(f"/api/jobs/{job_id}/events")).json()["items"]
     assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
     assert [e["type"] for e in events] == ["state"] * 3 + ["log", "metric", "progress", "metric", "state"]
@@ -78,9 +83,7 @@ async def test_from_queued_to_succeeded(admin: httpx.AsyncClient, worker: Worker
     assert (late.status_code, late.json()["code"]) == (409, "attempt_over")
 
 
-async def test_only_the_attempts_own_token_is_heard(
-    admin: httpx.AsyncClient, worker: WorkerSide
-) -> None:
+async def test_only_the_attempts_own_token_is_heard(admin: httpx.AsyncClient, worker: WorkerSide) -> None:
     job = await submit(admin)
     [message] = await worker.dispatch()
     key = admin.headers["authorization"].removeprefix("Bearer ")

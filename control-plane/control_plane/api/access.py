@@ -8,7 +8,7 @@ from control_plane.access import keys, projects
 from control_plane.api.context import Admin, AnyCaller, Here, Reader
 from control_plane.api.pages import Cursor, Limit, answer, id_cursor, next_cursor
 from control_plane.api.requests import StrictRoute
-from control_plane.hints import KEYS, QUEUE
+from control_plane.hints import KEYS, QUEUE, QUOTAS
 from imts_shared.contracts.access import (
     Identity,
     Key,
@@ -77,5 +77,5 @@ async def list_projects(here: Here, caller: Reader, cursor: Cursor = None, limit
 async def set_quota(here: Here, _caller: Admin, name: Annotated[str, Path(max_length=100)], quota: Quota) -> Response:
     async with here.database.transaction() as session:
         project = await projects.set_quota(session, name.replace("\x00", ""), quota)
-    here.hints.send(QUEUE)
+    here.hints.send(QUOTAS, QUEUE)
     return answer(project)

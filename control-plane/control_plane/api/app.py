@@ -19,8 +19,10 @@ from control_plane.api.context import Context
 from control_plane.api.problems import DOCUMENTED, handle_problems
 from control_plane.database import Database
 from control_plane.hints import Hints
+from control_plane.jobs.intake import Intake
 from control_plane.jobs.live import LiveEvents
 from control_plane.jobs.queue import QueueView
+from control_plane.jobs.service import Submissions
 from control_plane.settings import ControlPlaneSettings, settings
 from control_plane.workers import service as presence
 from imts_shared.contracts.jobs import JobKind
@@ -71,24 +73,30 @@ async def _stay_present(database: Database) -> None:
 async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     url = config.database_url.get_secret_value()
     database = Database(url, config.database_pool_size)
+    intake = Intake(url)
+    queue = QueueView()
     context = Context(
         settings=config,
         database=database,
         hints=Hints(url),
-        queue=QueueView(),
+        queue=queue,
+        submissions=Submissions(database, intake, queue),
         live=LiveEvents(database),
         keys=KeyRing(database),
         storage=Storage(config.storage_url, config.storage_options),
     )
     context.hints.listen(context.queue.hear)
     context.hints.listen(context.live.hear)
+    context.hints.listen(context.submissions.hear)
     context.hints.listen(context.keys.hear)
     await context.hints.start()
+    await intake.start()
     present = asyncio.create_task(_stay_present(database))
     try:
         yield context
     finally:
         present.cancel()
+        await intake.stop()
         await context.hints.stop()
         await database.close()
 

@@ -12,6 +12,7 @@ from control_plane.database import Database
 from control_plane.hints import Hints
 from control_plane.jobs.live import LiveEvents
 from control_plane.jobs.queue import QueueView
+from control_plane.jobs.service import Submissions
 from control_plane.problems import Refusal
 from control_plane.settings import ControlPlaneSettings
 from imts_shared.contracts.access import Role
@@ -24,6 +25,7 @@ class Context:
     database: Database
     hints: Hints
     queue: QueueView
+    submissions: Submissions
     live: LiveEvents
     keys: KeyRing
     storage: Storage

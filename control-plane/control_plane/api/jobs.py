@@ -89,16 +89,14 @@ async def _show(here: Context, caller: Caller, job_id: str, kind: JobKind | None
 
 async def _submit(here: Context, new: service.NewJob, key: str | None) -> Response:
     changes = Changes()
-    async with here.database.transaction() as session:
-        row, created = await service.submit(session, new, key, changes)
-        await here.queue.refresh(session, {row.kind}, patience=0.25)
-    if created:
-        here.queue.joined(row.kind, row.id, row.priority)
+    row, created = await here.submissions.submit(new, key, changes)
     changes.send(here.hints)
     headers = {"Location": f"/api/{row.kind}/jobs/{row.id}"}
     if not created:
         headers["Idempotent-Replay"] = "true"
-    return answer(job_answer(row, here.queue), 201 if created else 200, headers)
+        async with here.database.transaction() as session:
+            return answer((await job_answers(session, [row], here.queue))[0], 200, headers)
+    return answer(job_answer(row, here.queue.wait_of_new(row)), 201, headers)
 
 
 async def _order(here: Context, caller: Caller, job_id: str, kind: JobKind | None, what: Happening) -> Response:

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
+import psycopg
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from loguru import logger
@@ -64,6 +65,12 @@ def handle_problems(app: FastAPI) -> None:
         logger.bind(path=request.url.path, error=str(error.orig)[:300]).warning("a value cannot be stored")
         return problem_response(request, Refusal(422, "unstorable_value", "A value in the request cannot be stored."))
 
+    @app.exception_handler(psycopg.DataError)
+    async def unstorable_value(request: Request, error: psycopg.DataError) -> Response:
+        logger.bind(path=request.url.path, error=str(error)[:300]).warning("a value cannot be stored")
+        return problem_response(request, Refusal(422, "unstorable_value", "A value in the request cannot be stored."))
+
+    @app.exception_handler(psycopg.OperationalError)
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeout)
     async def database_away(request: Request, error: Exception) -> Response:

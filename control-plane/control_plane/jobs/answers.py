@@ -4,15 +4,12 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.jobs.queue import QueueView
+from control_plane.jobs.queue import QueueView, Wait
 from control_plane.jobs.rows import JobRow
 from imts_shared.contracts.jobs import Job, JobError, JobKind, JobState, Progress, Reason
 
 
-def job_answer(row: JobRow, queue: QueueView | None = None) -> Job:
-    wait = None
-    if row.state == JobState.queued and queue is not None:
-        wait = queue.wait(row.kind, row.id, row.project, row.not_before)
+def job_answer(row: JobRow, wait: Wait | None = None) -> Job:
     return Job.model_construct(
         id=str(row.id),
         kind=JobKind(row.kind),
@@ -43,7 +40,5 @@ def job_answer(row: JobRow, queue: QueueView | None = None) -> Job:
 
 
 async def job_answers(session: AsyncSession, rows: Sequence[JobRow], queue: QueueView) -> list[Job]:
-    kinds = {row.kind for row in rows if row.state == JobState.queued}
-    if kinds:
-        await queue.refresh(session, kinds)
-    return [job_answer(row, queue) for row in rows]
+    waits = await queue.waits(session, [row for row in rows if row.state == JobState.queued])
+    return [job_answer(row, waits.get(row.id)) for row in rows]

@@ -3,8 +3,8 @@
 Higher priority first; among equals the project that holds and would hold the fewest running jobs; then the oldest.
 """
 
-import bisect
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import ceil
@@ -13,7 +13,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database import Database
 from control_plane.hints import MOVED, QUEUE
+from control_plane.jobs.rows import JobRow
 from control_plane.settings import settings
 from imts_shared.contracts.jobs import JobKind, WaitingFor
 
@@ -41,14 +43,23 @@ SELECT id FROM ready WHERE max_running_jobs IS NULL OR turn <= max_running_jobs
 ORDER BY priority DESC, turn, id LIMIT :room
 """
 
-_RANKED = f"""
+_POSITIONS = f"""
 WITH {_HELD}, queued AS (
-    SELECT j.id, j.priority,
-           coalesce(h.n, 0) + row_number() OVER (PARTITION BY j.project ORDER BY j.priority DESC, j.id) AS turn
-    FROM jobs j LEFT JOIN held h ON h.project = j.project
-    WHERE j.state = 'queued' AND j.kind = :kind
-)
-SELECT id, priority FROM queued ORDER BY priority DESC, turn, id LIMIT :most
+    SELECT q.id, q.priority,
+           coalesce(h.n, 0) + row_number() OVER (PARTITION BY p.name ORDER BY q.priority DESC, q.id) AS turn
+    FROM projects p LEFT JOIN held h ON h.project = p.name
+    CROSS JOIN LATERAL (
+        SELECT id, priority FROM jobs WHERE state = 'queued' AND kind = :kind AND project = p.name
+        ORDER BY priority DESC, id LIMIT :most
+    ) q
+), ranked AS (SELECT id, row_number() OVER (ORDER BY priority DESC, turn, id) AS position FROM queued)
+SELECT id, position FROM ranked WHERE id = ANY(CAST(:ids AS uuid[]))
+"""
+
+_DEPTH = """
+SELECT priority, count(*) FROM (
+    SELECT priority FROM jobs WHERE state = 'queued' AND kind = :kind LIMIT :most
+) queued GROUP BY priority
 """
 
 _SUPPLY = """
@@ -88,13 +99,16 @@ class Supply:
 
 
 @dataclass
-class _Kind:
-    positions: dict[UUID, int] = field(default_factory=dict)
-    keys: list[int] = field(default_factory=list)
-    taken_at: float = 0.0
+class _Depth:
+    """How many are queued by priority: counted now and then, and counted on with each submission."""
+
+    by_priority: dict[int, int] = field(default_factory=dict)
+    counted_at: float = -1e9
     stale: bool = True
-    usual_seconds: float | None = None
-    usual_at: float = -1e9
+    counting: bool = False
+
+    def position(self, priority: int) -> int:
+        return sum(count for other, count in self.by_priority.items() if other >= priority)
 
 
 @dataclass
@@ -105,109 +119,109 @@ class Wait:
 
 
 class QueueView:
-    """What the api knows of the queue. Exact for reading; for a burst of submissions it is counted on between reads."""
+    """What the api knows of the queue: exact for reading; for a burst of submissions at most a moment old."""
+
+    SUBMISSIONS_TRUST_SECONDS = 0.25
 
     def __init__(self) -> None:
-        self._kinds = {str(kind): _Kind() for kind in JobKind}
+        self._depth = {str(kind): _Depth() for kind in JobKind}
         self._supply: dict[str, Supply] = {}
         self._full: dict[str, int] = {}
         self._supply_at = -1e9
+        self._usual: dict[str, tuple[float, float | None]] = {}
 
     def hear(self, hint: str) -> None:
         if hint in {QUEUE, MOVED}:
-            for kind in self._kinds.values():
-                kind.stale = True
-            self._supply_at = -1e9
+            for depth in self._depth.values():
+                depth.stale = True
 
-    async def refresh(self, session: AsyncSession, kinds: set[str], *, patience: float = 0.0) -> None:
-        """Reads what is stale; within `patience` seconds of the last reading stale will do."""
+    async def count_in(self, database: Database, kind: str, priority: int) -> None:
+        """A job was stored. Of a burst of submissions one counts the table, the others count on from there."""
+        depth = self._depth[kind]
         now = time.monotonic()
-        if now - self._supply_at > max(1.0, patience):
+        if depth.counting or not depth.stale or now - depth.counted_at < self.SUBMISSIONS_TRUST_SECONDS:
+            depth.by_priority[priority] = depth.by_priority.get(priority, 0) + 1
+            return
+        depth.counting = True
+        try:
+            async with database.transaction() as session:
+                found = await session.execute(text(_DEPTH), {"kind": kind, "most": RANKED_AT_MOST})
+                depth.by_priority = {priority: int(count) for priority, count in found.all()}
+                await self._read_supply(session, now)
+                await self._read_usual(session, kind, now)
+            depth.counted_at = now
+            depth.stale = False
+        finally:
+            depth.counting = False
+
+    def wait_of_new(self, row: JobRow) -> Wait:
+        return self._wait(row, self._depth[row.kind].position(row.priority))
+
+    async def waits(self, session: AsyncSession, rows: Sequence[JobRow]) -> dict[UUID, Wait]:
+        """Exactly where these queued jobs stand; nowhere (None) beyond the first ten thousand of a project."""
+        now = time.monotonic()
+        by_kind: dict[str, list[JobRow]] = {}
+        for row in rows:
+            by_kind.setdefault(row.kind, []).append(row)
+        if by_kind:
             await self._read_supply(session, now)
-        for name in kinds:
-            kind = self._kinds[name]
-            if (kind.stale and now - kind.taken_at >= patience) or now - kind.taken_at > 5:
-                await self._read_ranking(session, name, kind, now)
+        waits: dict[UUID, Wait] = {}
+        for kind, queued in by_kind.items():
+            await self._read_usual(session, kind, now)
+            asked = {"kind": kind, "most": RANKED_AT_MOST, "ids": [row.id for row in queued]}
+            positions = {identity: int(n) for identity, n in (await session.execute(text(_POSITIONS), asked)).all()}
+            waits.update({row.id: self._wait(row, positions.get(row.id)) for row in queued})
+        return waits
 
     async def _read_supply(self, session: AsyncSession, now: float) -> None:
         gone = settings().worker_gone_seconds
         rows = (await session.execute(text(_SUPPLY), {"gone": gone})).all()
         self._supply = {kind: Supply(int(workers), int(slots), int(busy)) for kind, workers, slots, busy in rows}
-        self._full = {name: most for name, most in (await session.execute(text(_FULL_PROJECTS))).all()}
+        self._full = {name: int(most) for name, most in (await session.execute(text(_FULL_PROJECTS))).all()}
         self._supply_at = now
 
-    async def _read_ranking(self, session: AsyncSession, name: str, kind: _Kind, now: float) -> None:
-        kind.stale = False
-        ranked = (await session.execute(text(_RANKED), {"kind": name, "most": RANKED_AT_MOST})).all()
-        kind.positions = {identity: place for place, (identity, _) in enumerate(ranked, start=1)}
-        kind.keys = [-priority for _, priority in ranked]
-        kind.taken_at = now
-        if now - kind.usual_at > 10:
-            usual = (await session.execute(text(_USUAL_SECONDS), {"kind": name})).scalar()
-            kind.usual_seconds = float(usual) if usual is not None else None
-            kind.usual_at = now
+    async def _read_usual(self, session: AsyncSession, kind: str, now: float) -> None:
+        """How long such jobs usually take, asked at most every ten seconds."""
+        if now - self._usual.get(kind, (-1e9, None))[0] > 10:
+            usual = (await session.execute(text(_USUAL_SECONDS), {"kind": kind})).scalar()
+            self._usual[kind] = (now, float(usual) if usual is not None else None)
 
-    def joined(self, name: str, identity: UUID, priority: int) -> None:
-        """A job that this process has just stored, counted in before the next reading."""
-        kind = self._kinds[name]
-        if identity in kind.positions:
-            return
-        place = bisect.bisect_right(kind.keys, -priority)
-        kind.keys.insert(place, -priority)
-        kind.positions[identity] = place + 1
+    def _wait(self, row: JobRow, position: int | None) -> Wait:
+        now = datetime.now(UTC)
+        supply = self._supply.get(row.kind, Supply())
+        expected = self._expected(row.kind, supply, position, now)
+        if row.not_before is not None and row.not_before > now:
+            expected = max(expected, row.not_before) if expected else None
+        return Wait(position, expected, self._reason(row, supply, position, now))
 
-    def wait(
-        self,
-        name: str,
-        identity: UUID,
-        project: str,
-        not_before: datetime | None,
-        now: datetime | None = None,
-    ) -> Wait:
-        now = now or datetime.now(UTC)
-        kind = self._kinds[name]
-        supply = self._supply.get(name, Supply())
-        position = kind.positions.get(identity)
-        expected = self._expected(kind, supply, position, now)
-        if not_before is not None and not_before > now:
-            expected = max(expected, not_before) if expected else None
-        return Wait(position, expected, self._reason(name, supply, project, position, not_before, now))
-
-    @staticmethod
-    def _expected(kind: _Kind, supply: Supply, position: int | None, now: datetime) -> datetime | None:
+    def _expected(self, kind: str, supply: Supply, position: int | None, now: datetime) -> datetime | None:
         if position is None or supply.slots == 0:
             return None
         if position <= supply.free:
             return now
-        if kind.usual_seconds is None:
+        usual = self._usual.get(kind, (0.0, None))[1]
+        if usual is None:
             return None
-        return now + timedelta(seconds=ceil((position - supply.free) / supply.slots) * kind.usual_seconds)
+        return now + timedelta(seconds=ceil((position - supply.free) / supply.slots) * usual)
 
-    def _reason(
-        self,
-        name: str,
-        supply: Supply,
-        project: str,
-        position: int | None,
-        not_before: datetime | None,
-        now: datetime,
-    ) -> WaitingFor:
-        if not_before is not None and not_before > now:
+    def _reason(self, row: JobRow, supply: Supply, position: int | None, now: datetime) -> WaitingFor:
+        kind, project = row.kind, row.project
+        if row.not_before is not None and row.not_before > now:
             return WaitingFor(
                 code="backoff",
-                message=f"The last attempt was lost; the next one is made after {not_before.isoformat()}.",
+                message=f"The last attempt was lost; the next one is made after {row.not_before.isoformat()}.",
             )
         if supply.slots == 0:
-            return WaitingFor(code="no_worker", message=f"No worker for {name} jobs is connected.")
+            return WaitingFor(code="no_worker", message=f"No worker for {kind} jobs is connected.")
         if project in self._full:
             return WaitingFor(
                 code="quota",
                 message=f"Project {project!r} already runs the {self._full[project]} jobs that its quota allows.",
             )
+        ahead = f"{position - 1}" if position else f"more than {RANKED_AT_MOST}"
         if supply.free == 0:
-            ahead = (position or RANKED_AT_MOST) - 1
             return WaitingFor(
                 code="busy",
-                message=f"All {supply.slots} slots for {name} jobs are busy and {ahead} jobs are ahead of this one.",
+                message=f"All {supply.slots} slots for {kind} jobs are busy; jobs ahead of this one: {ahead}.",
             )
-        return WaitingFor(code="turn", message="A slot is free; the job is about to be sent.")
+        return WaitingFor(code="turn", message=f"A slot is about to be given; jobs ahead of this one: {ahead}.")

@@ -1,22 +1,27 @@
 """Submitting, finding, ordering about, cloning and deleting jobs."""
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import delete, func, select, text
+import psycopg
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from control_plane.access.caller import Caller
 from control_plane.access.rows import ProjectRow
-from control_plane.database import new_id, parse_id
+from control_plane.database import Database, new_id, parse_id
 from control_plane.datasets import service as datasets
-from control_plane.hints import DELIVERIES, QUEUE, job_hint
+from control_plane.datasets.rows import DatasetRow
+from control_plane.hints import DATASETS, DELIVERIES, QUEUE, QUOTAS, job_hint
+from control_plane.jobs.intake import Draft, Intake, Stored, store
 from control_plane.jobs.lifecycle import Happening
+from control_plane.jobs.queue import QueueView
 from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes, apply, lock_job
 from control_plane.problems import Refusal, not_found
@@ -24,32 +29,6 @@ from control_plane.storage.rows import trash
 from imts_shared.contracts.jobs import FINAL_STATES, JobKind, JobRequest, JobState
 
 ENVELOPE = frozenset(JobRequest.model_fields)
-
-_INSERT = text("""
-WITH job AS (
-    INSERT INTO jobs (id, project, kind, state, name, priority, labels, spec, max_attempts, timeout_seconds,
-                      created_at, created_by, clone_of, idempotency_key, request_hash)
-    VALUES (:id, :project, :kind, 'queued', :name, :priority, CAST(:labels AS jsonb), CAST(:spec AS jsonb),
-            :max_attempts, :timeout_seconds, clock_timestamp(), :created_by, :clone_of, :key, :hash)
-    ON CONFLICT (project, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-    RETURNING id, project, kind, name, labels, created_at
-), event AS (
-    INSERT INTO job_events (job_id, seq, type, at, data)
-    SELECT id, 1, 'state', created_at, jsonb_build_object('state', 'queued', 'attempt', 0) FROM job
-), input AS (
-    INSERT INTO job_datasets (job_id, dataset_id) SELECT job.id, unnest(CAST(:datasets AS uuid[])) FROM job
-), told AS (
-    INSERT INTO webhook_deliveries (webhook_id, event, state, tries, next_try_at, created_at)
-    SELECT w.id, jsonb_build_object('type', 'job.queued', 'timestamp', job.created_at, 'data', jsonb_build_object(
-               'id', job.id, 'kind', job.kind, 'name', job.name, 'project', job.project, 'labels', job.labels,
-               'seq', 1, 'state', 'queued', 'attempt', 0)),
-           'pending', 0, job.created_at, job.created_at
-    FROM job JOIN webhooks w ON w.project = job.project AND 'queued' = ANY(w.states)
-         AND (w.kinds = '{}' OR job.kind = ANY(w.kinds))
-    RETURNING 1
-)
-SELECT job.created_at, EXISTS (SELECT 1 FROM told) FROM job
-""")
 
 
 @dataclass
@@ -86,66 +65,130 @@ class NewJob:
         return hashlib.sha256(orjson.dumps([*content, *more], option=orjson.OPT_SORT_KEYS)).digest()
 
 
-async def submit(
-    session: AsyncSession, new: NewJob, idempotency_key: str | None, changes: Changes
-) -> tuple[JobRow, bool]:
-    """Stores the job and its first event; the second value is False when the same request had stored it before."""
-    digest = new.digest() if idempotency_key else None
-    if idempotency_key and digest:
-        before = await _same_key(session, new.project, idempotency_key, digest)
-        if before is not None:
-            return before, False
-    inputs = await _inputs(session, new)
-    await _check_queue_quota(session, new.project)
-    row = JobRow(
-        id=new_id(),
-        project=new.project,
-        kind=str(new.kind),
-        state=str(JobState.queued),
-        name=new.name,
-        priority=new.priority,
-        labels=new.labels,
-        spec=new.spec,
-        progress={},
-        max_attempts=new.max_attempts,
-        timeout_seconds=new.timeout_seconds,
-        created_by=new.created_by,
-        clone_of=new.clone_of,
-        attempt=0,
-        tries=0,
-    )
-    stored = (
-        await session.execute(
-            _INSERT,
-            {
-                "id": row.id,
-                "project": row.project,
-                "kind": row.kind,
-                "name": row.name,
-                "priority": row.priority,
-                "labels": orjson.dumps(row.labels).decode(),
-                "spec": orjson.dumps(row.spec).decode(),
-                "max_attempts": row.max_attempts,
-                "timeout_seconds": row.timeout_seconds,
-                "created_by": row.created_by,
-                "clone_of": row.clone_of,
-                "key": idempotency_key,
-                "hash": digest,
-                "datasets": inputs,
-            },
+class Submissions:
+    """Takes submissions of one process. What every submission asks of the database first is remembered for a second,
+    and forgotten at a hint that it has changed.
+    """
+
+    REMEMBERED_SECONDS = 1.0
+
+    def __init__(self, database: Database, intake: Intake, queue: QueueView) -> None:
+        self._database = database
+        self._intake = intake
+        self._queue = queue
+        self._no_quota: dict[str, float] = {}
+        self._datasets: dict[tuple[str, str], tuple[float, DatasetRow]] = {}
+
+    def hear(self, hint: str) -> None:
+        if hint == QUOTAS:
+            self._no_quota.clear()
+        elif hint == DATASETS:
+            self._datasets.clear()
+
+    async def submit(self, new: NewJob, idempotency_key: str | None, changes: Changes) -> tuple[JobRow, bool]:
+        """The job and True, or False with the job that the same request had made before."""
+        digest = new.digest() if idempotency_key else None
+        inputs = await self._inputs(new)
+        draft = Draft(
+            id=new_id(),
+            project=new.project,
+            kind=str(new.kind),
+            name=new.name,
+            priority=new.priority,
+            labels=new.labels,
+            spec=new.spec,
+            max_attempts=new.max_attempts,
+            timeout_seconds=new.timeout_seconds,
+            created_by=new.created_by,
+            clone_of=new.clone_of,
+            key=idempotency_key,
+            hash=digest.hex() if digest else None,
+            datasets=inputs,
         )
-    ).one_or_none()
-    if stored is None:
-        assert idempotency_key and digest
-        before = await _same_key(session, new.project, idempotency_key, digest)
+        if await self._has_quota(new.project):
+            stored = await self._store_within_quota(draft, digest)
+        else:
+            stored = await self._store(draft)
+        if stored is None:
+            return await self._made_before(draft, digest), False
+        await self._queue.count_in(self._database, draft.kind, draft.priority)
+        changes.hints.update({QUEUE, job_hint(draft.id)})
+        if stored.told_webhooks:
+            changes.hints.add(DELIVERIES)
+        return _new_row(draft, stored), True
+
+    async def _inputs(self, new: NewJob) -> list[UUID]:
+        """Analysis reads a data set that must be here; the other kinds' references are checked by their services."""
+        if new.kind != JobKind.analysis:
+            return []
+        named = str(new.spec["dataset"])
+        remembered = self._datasets.get((new.project, named))
+        now = time.monotonic()
+        if remembered is not None and now - remembered[0] < self.REMEMBERED_SECONDS:
+            dataset = remembered[1]
+        else:
+            async with self._database.transaction() as session:
+                dataset = await datasets.resolve(session, new.project, named, new.kind)
+            if len(self._datasets) > 1_000:
+                self._datasets.clear()
+            self._datasets[new.project, named] = (now, dataset)
+        new.spec = {**new.spec, "datasetVersion": dataset.version}
+        return [dataset.id]
+
+    async def _has_quota(self, project: str) -> bool:
+        now = time.monotonic()
+        if now - self._no_quota.get(project, -1e9) < self.REMEMBERED_SECONDS:
+            return False
+        async with self._database.transaction() as session:
+            row = await session.get(ProjectRow, project)
+        if row is None:
+            raise not_found("project", project)
+        if row.max_queued_jobs is None:
+            self._no_quota[project] = now
+        return row.max_queued_jobs is not None
+
+    async def _store(self, draft: Draft) -> Stored | None:
+        try:
+            return await self._intake.store(draft)
+        except psycopg.errors.ForeignKeyViolation:
+            self._datasets.clear()
+            raise Refusal(
+                409, "reference_gone", "Something that the job refers to was deleted just now.", hint="Try again."
+            ) from None
+
+    async def _store_within_quota(self, draft: Draft, digest: bytes | None) -> Stored | None:
+        async with self._database.transaction() as session:
+            if draft.key and digest and await _same_key(session, draft.project, draft.key, digest):
+                return None
+            await check_queue_quota(session, draft.project)
+            return await store(session, draft)
+
+    async def _made_before(self, draft: Draft, digest: bytes | None) -> JobRow:
+        assert draft.key
+        assert digest
+        async with self._database.transaction() as session:
+            before = await _same_key(session, draft.project, draft.key, digest)
         if before is None:
             raise Refusal(409, "conflict", "The job of this Idempotency-Key was deleted just now.", hint="Try again.")
-        return before, False
-    row.created_at = stored[0]
-    changes.hints.update({QUEUE, job_hint(row.id)})
-    if stored[1]:
-        changes.hints.add(DELIVERIES)
-    return row, True
+        return before
+
+
+def _new_row(draft: Draft, stored: Stored) -> JobRow:
+    return JobRow(
+        id=draft.id,
+        project=draft.project,
+        kind=draft.kind,
+        state=str(JobState.queued),
+        name=draft.name,
+        priority=draft.priority,
+        labels=draft.labels,
+        spec=draft.spec,
+        progress={},
+        max_attempts=draft.max_attempts,
+        timeout_seconds=draft.timeout_seconds,
+        created_at=stored.created_at,
+        clone_of=draft.clone_of,
+    )
 
 
 async def _same_key(session: AsyncSession, project: str, key: str, digest: bytes) -> JobRow | None:
@@ -163,16 +206,7 @@ async def _same_key(session: AsyncSession, project: str, key: str, digest: bytes
     return row
 
 
-async def _inputs(session: AsyncSession, new: NewJob) -> list[UUID]:
-    """Analysis reads a data set that must be here; the other kinds' references are checked by their services."""
-    if new.kind != JobKind.analysis:
-        return []
-    dataset = await datasets.resolve(session, new.project, str(new.spec["dataset"]), new.kind)
-    new.spec = {**new.spec, "datasetVersion": dataset.version}
-    return [dataset.id]
-
-
-async def _check_queue_quota(session: AsyncSession, project: str) -> None:
+async def check_queue_quota(session: AsyncSession, project: str) -> None:
     """The lock on the project's row keeps two submissions from both taking the last place."""
     row = (
         await session.execute(select(col(ProjectRow.max_queued_jobs)).where(col(ProjectRow.name) == project))
@@ -263,7 +297,7 @@ async def order(
     if kind is not None and row.kind != kind:
         raise not_found("job", job_id)
     if what in {Happening.resume, Happening.retry} and row.state not in {"queued", "dispatched", "running"}:
-        await _check_queue_quota(session, row.project)
+        await check_queue_quota(session, row.project)
     await apply(session, row, what, changes)
     return row
 
