@@ -22,7 +22,7 @@ from control_plane.api.pages import (
 )
 from control_plane.api.requests import StrictRoute
 from control_plane.jobs import events, logs, metrics, service
-from control_plane.jobs.answers import job_answer, job_answers
+from control_plane.jobs.answers import job_answers
 from control_plane.jobs.lifecycle import Happening
 from control_plane.jobs.transitions import Changes
 from control_plane.problems import Refusal
@@ -89,14 +89,12 @@ async def _show(here: Context, caller: Caller, job_id: str, kind: JobKind | None
 
 async def _submit(here: Context, new: service.NewJob, key: str | None) -> Response:
     changes = Changes()
-    row, created = await here.submissions.submit(new, key, changes)
+    job, created = await here.submissions.submit(new, key, changes)
     changes.send(here.hints)
-    headers = {"Location": f"/api/{row.kind}/jobs/{row.id}"}
+    headers = {"Location": f"/api/{job.kind}/jobs/{job.id}"}
     if not created:
         headers["Idempotent-Replay"] = "true"
-        async with here.database.transaction() as session:
-            return answer((await job_answers(session, [row], here.queue))[0], 200, headers)
-    return answer(job_answer(row, here.queue.wait_of_new(row)), 201, headers)
+    return answer(job, 201 if created else 200, headers)
 
 
 async def _order(here: Context, caller: Caller, job_id: str, kind: JobKind | None, what: Happening) -> Response:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.jobs.intake import Draft, Stored
 from control_plane.jobs.queue import QueueView, Wait
 from control_plane.jobs.rows import JobRow
 from imts_shared.contracts.jobs import Job, JobError, JobKind, JobState, Progress, Reason
@@ -36,6 +37,30 @@ def job_answer(row: JobRow, wait: Wait | None = None) -> Job:
         timeout_seconds=row.timeout_seconds,
         clone_of=str(row.clone_of) if row.clone_of else None,
         events_pruned_at=row.events_pruned_at,
+    )
+
+
+def new_job_answer(draft: Draft, stored: Stored, wait: Wait) -> Job:
+    """A job that was stored just now, without a way around over a row."""
+    return Job.model_construct(
+        id=str(draft.id),
+        kind=JobKind(draft.kind),
+        name=draft.name,
+        project=draft.project,
+        state=JobState.queued,
+        attempt=0,
+        tries=0,
+        max_attempts=draft.max_attempts,
+        priority=draft.priority,
+        labels=draft.labels,
+        queue_position=wait.position,
+        expected_start_at=wait.expected_start_at,
+        waiting_for=wait.waiting_for,
+        progress=Progress.model_construct(),
+        created_at=stored.created_at,
+        spec=draft.spec,
+        timeout_seconds=draft.timeout_seconds,
+        clone_of=str(draft.clone_of) if draft.clone_of else None,
     )
 
 

@@ -154,8 +154,9 @@ class QueueView:
         finally:
             depth.counting = False
 
-    def wait_of_new(self, row: JobRow) -> Wait:
-        return self._wait(row, self._depth[row.kind].position(row.priority))
+    def depth(self, kind: str, priority: int) -> int:
+        """How many are queued that go no later than a job of this priority submitted now."""
+        return self._depth[kind].position(priority)
 
     async def waits(self, session: AsyncSession, rows: Sequence[JobRow]) -> dict[UUID, Wait]:
         """Exactly where these queued jobs stand; nowhere (None) beyond the first ten thousand of a project."""
@@ -170,7 +171,9 @@ class QueueView:
             await self._read_usual(session, kind, now)
             asked = {"kind": kind, "most": RANKED_AT_MOST, "ids": [row.id for row in queued]}
             positions = {identity: int(n) for identity, n in (await session.execute(text(_POSITIONS), asked)).all()}
-            waits.update({row.id: self._wait(row, positions.get(row.id)) for row in queued})
+            waits.update(
+                {row.id: self.wait(kind, row.project, positions.get(row.id), row.not_before) for row in queued}
+            )
         return waits
 
     async def _read_supply(self, session: AsyncSession, now: float) -> None:
@@ -186,13 +189,14 @@ class QueueView:
             usual = (await session.execute(text(_USUAL_SECONDS), {"kind": kind})).scalar()
             self._usual[kind] = (now, float(usual) if usual is not None else None)
 
-    def _wait(self, row: JobRow, position: int | None) -> Wait:
+    def wait(self, kind: str, project: str, position: int | None, not_before: datetime | None = None) -> Wait:
         now = datetime.now(UTC)
-        supply = self._supply.get(row.kind, Supply())
-        expected = self._expected(row.kind, supply, position, now)
-        if row.not_before is not None and row.not_before > now:
-            expected = max(expected, row.not_before) if expected else None
-        return Wait(position, expected, self._reason(row, supply, position, now))
+        supply = self._supply.get(kind, Supply())
+        expected = self._expected(kind, supply, position, now)
+        if not_before is not None and not_before > now:
+            expected = max(expected, not_before) if expected else None
+            return Wait(position, expected, _backoff(not_before))
+        return Wait(position, expected, self._reason(kind, project, supply, position))
 
     def _expected(self, kind: str, supply: Supply, position: int | None, now: datetime) -> datetime | None:
         if position is None or supply.slots == 0:
@@ -204,13 +208,7 @@ class QueueView:
             return None
         return now + timedelta(seconds=ceil((position - supply.free) / supply.slots) * usual)
 
-    def _reason(self, row: JobRow, supply: Supply, position: int | None, now: datetime) -> WaitingFor:
-        kind, project = row.kind, row.project
-        if row.not_before is not None and row.not_before > now:
-            return WaitingFor(
-                code="backoff",
-                message=f"The last attempt was lost; the next one is made after {row.not_before.isoformat()}.",
-            )
+    def _reason(self, kind: str, project: str, supply: Supply, position: int | None) -> WaitingFor:
         if supply.slots == 0:
             return WaitingFor(code="no_worker", message=f"No worker for {kind} jobs is connected.")
         if project in self._full:
@@ -225,3 +223,9 @@ class QueueView:
                 message=f"All {supply.slots} slots for {kind} jobs are busy; jobs ahead of this one: {ahead}.",
             )
         return WaitingFor(code="turn", message=f"A slot is about to be given; jobs ahead of this one: {ahead}.")
+
+
+def _backoff(not_before: datetime) -> WaitingFor:
+    return WaitingFor(
+        code="backoff", message=f"The last attempt was lost; the next one is made after {not_before.isoformat()}."
+    )

@@ -19,6 +19,7 @@ from control_plane.database import Database, new_id, parse_id
 from control_plane.datasets import service as datasets
 from control_plane.datasets.rows import DatasetRow
 from control_plane.hints import DATASETS, DELIVERIES, QUEUE, QUOTAS, job_hint
+from control_plane.jobs.answers import job_answers, new_job_answer
 from control_plane.jobs.intake import Draft, Intake, Stored, store
 from control_plane.jobs.lifecycle import Happening
 from control_plane.jobs.queue import QueueView
@@ -26,7 +27,7 @@ from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes, apply, lock_job
 from control_plane.problems import Refusal, not_found
 from control_plane.storage.rows import trash
-from imts_shared.contracts.jobs import FINAL_STATES, JobKind, JobRequest, JobState
+from imts_shared.contracts.jobs import FINAL_STATES, Job, JobKind, JobRequest, JobState
 
 ENVELOPE = frozenset(JobRequest.model_fields)
 
@@ -85,7 +86,7 @@ class Submissions:
         elif hint == DATASETS:
             self._datasets.clear()
 
-    async def submit(self, new: NewJob, idempotency_key: str | None, changes: Changes) -> tuple[JobRow, bool]:
+    async def submit(self, new: NewJob, idempotency_key: str | None, changes: Changes) -> tuple[Job, bool]:
         """The job and True, or False with the job that the same request had made before."""
         digest = new.digest() if idempotency_key else None
         inputs = await self._inputs(new)
@@ -115,7 +116,8 @@ class Submissions:
         changes.hints.update({QUEUE, job_hint(draft.id)})
         if stored.told_webhooks:
             changes.hints.add(DELIVERIES)
-        return _new_row(draft, stored), True
+        wait = self._queue.wait(draft.kind, draft.project, self._queue.depth(draft.kind, draft.priority))
+        return new_job_answer(draft, stored, wait), True
 
     async def _inputs(self, new: NewJob) -> list[UUID]:
         """Analysis reads a data set that must be here; the other kinds' references are checked by their services."""
@@ -163,32 +165,14 @@ class Submissions:
             await check_queue_quota(session, draft.project)
             return await store(session, draft)
 
-    async def _made_before(self, draft: Draft, digest: bytes | None) -> JobRow:
+    async def _made_before(self, draft: Draft, digest: bytes | None) -> Job:
         assert draft.key
         assert digest
         async with self._database.transaction() as session:
             before = await _same_key(session, draft.project, draft.key, digest)
-        if before is None:
-            raise Refusal(409, "conflict", "The job of this Idempotency-Key was deleted just now.", hint="Try again.")
-        return before
-
-
-def _new_row(draft: Draft, stored: Stored) -> JobRow:
-    return JobRow(
-        id=draft.id,
-        project=draft.project,
-        kind=draft.kind,
-        state=str(JobState.queued),
-        name=draft.name,
-        priority=draft.priority,
-        labels=draft.labels,
-        spec=draft.spec,
-        progress={},
-        max_attempts=draft.max_attempts,
-        timeout_seconds=draft.timeout_seconds,
-        created_at=stored.created_at,
-        clone_of=draft.clone_of,
-    )
+            if before is not None:
+                return (await job_answers(session, [before], self._queue))[0]
+        raise Refusal(409, "conflict", "The job of this Idempotency-Key was deleted just now.", hint="Try again.")
 
 
 async def _same_key(session: AsyncSession, project: str, key: str, digest: bytes) -> JobRow | None:
