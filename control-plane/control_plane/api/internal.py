@@ -24,10 +24,18 @@ async def _service(here: Here, credentials: Bearer) -> None:
         raise Refusal(401, "wrong_service_key", "Only the platform's own services may call this.")
 
 
+async def _token(credentials: Bearer) -> str:
+    if credentials is None:
+        raise Refusal(401, "no_token", "An attempt's token is needed here.")
+    return credentials.credentials
+
+
+Token = Annotated[str, Depends(_token)]
+
+
 @router.post("/jobs/{job_id}/claim", response_model=ClaimAnswer, operation_id="claim_attempt")
-async def claim(here: Here, credentials: Bearer, job_id: str, request: ClaimRequest) -> Response:
+async def claim(here: Here, token: Token, job_id: str, request: ClaimRequest) -> Response:
     changes = Changes()
-    token = credentials.credentials if credentials else None
     async with here.database.transaction() as session:
         claimed = await attempts.claim(session, job_id, token, request, changes)
     changes.send(here.hints)
@@ -35,9 +43,8 @@ async def claim(here: Here, credentials: Bearer, job_id: str, request: ClaimRequ
 
 
 @router.post("/jobs/{job_id}/reports", response_model=ReportAnswer, operation_id="report_attempt")
-async def report(here: Here, credentials: Bearer, job_id: str, request: ReportRequest) -> Response:
+async def report(here: Here, token: Token, job_id: str, request: ReportRequest) -> Response:
     changes = Changes()
-    token = credentials.credentials if credentials else None
     async with here.database.transaction() as session:
         taken = await attempts.report(session, job_id, token, request, changes)
     changes.send(here.hints)

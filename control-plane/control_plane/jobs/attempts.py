@@ -42,10 +42,8 @@ def attempt_prefix(job: JobRow) -> str:
     return f"jobs/{job.id}/{job.attempt}/"
 
 
-async def _lock_attempt(session: AsyncSession, job_id: str, token: str | None, attempt: int) -> JobRow:
+async def _lock_attempt(session: AsyncSession, job_id: str, token: str, attempt: int) -> JobRow:
     """The row lock puts reports, stops and the end of the lease into one order; the token decides who is heard."""
-    if token is None:
-        raise Refusal(401, "no_token", "An attempt's token is needed here.")
     try:
         job = await lock_job(session, job_id)
     except Refusal:
@@ -58,7 +56,7 @@ async def _lock_attempt(session: AsyncSession, job_id: str, token: str | None, a
 
 
 async def claim(
-    session: AsyncSession, job_id: str, token: str | None, request: ClaimRequest, changes: Changes
+    session: AsyncSession, job_id: str, token: str, request: ClaimRequest, changes: Changes
 ) -> ClaimAnswer:
     """Go, or drop. The same delivery asking twice (its answer was lost) is told to go again; another one is not."""
     job = await _lock_attempt(session, job_id, token, request.attempt)
@@ -113,7 +111,7 @@ async def _inputs(session: AsyncSession, job: JobRow) -> list[DatasetInput]:
 
 
 async def report(
-    session: AsyncSession, job_id: str, token: str | None, request: ReportRequest, changes: Changes
+    session: AsyncSession, job_id: str, token: str, request: ReportRequest, changes: Changes
 ) -> ReportAnswer:
     """Applies a batch once, renews the lease and says whether to go on. A repeated batch only renews the lease."""
     job = await _lock_attempt(session, job_id, token, request.attempt)

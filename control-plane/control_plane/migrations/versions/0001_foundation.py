@@ -193,7 +193,7 @@ def upgrade() -> None:
             name="jobs_reason_known",
         ),
         sa.CheckConstraint(
-            "state <> 'stopping' OR reason IN ('user_stopped', 'user_paused')", name="jobs_stopping_asked"
+            "state <> 'stopping' OR coalesce(reason, '') IN ('user_stopped', 'user_paused')", name="jobs_stopping_asked"
         ),
         sa.CheckConstraint(
             "state IN ('queued', 'dispatched', 'running', 'stopping', 'paused', 'succeeded', 'failed', 'stopped')",
