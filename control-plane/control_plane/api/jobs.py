@@ -6,7 +6,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import StringConstraints
-from sse_starlette import EventSourceResponse
 
 from control_plane.access.caller import Caller
 from control_plane.api.context import Context, Here, Reader, Writer
@@ -21,6 +20,7 @@ from control_plane.api.pages import (
     number_cursor,
 )
 from control_plane.api.requests import StrictRoute
+from control_plane.api.streams import EventStream
 from control_plane.jobs import events, logs, metrics, service
 from control_plane.jobs.answers import job_answers
 from control_plane.jobs.lifecycle import Happening
@@ -243,7 +243,7 @@ async def job_events(
             items = await events.read(session, row.id, after, limit, types or ())
             last = items[-1].seq if items else None
             return answer(JobEventPage(items=items, next_cursor=next_cursor(items, limit, last)))
-    return EventSourceResponse(here.live.watch(row.id, after), ping=0)
+    return EventStream(here.live.watch(row.id, after))
 
 
 @router.get(
@@ -270,7 +270,7 @@ async def job_logs(
             items = await logs.read(session, here.storage, row.id, after, limit, attempt)
             last = items[-1].line if items else None
             return answer(LogPage(items=items, next_cursor=next_cursor(items, limit, last)))
-    return EventSourceResponse(_follow_logs(here, row.id, after, attempt), ping=0)
+    return EventStream(_follow_logs(here, row.id, after, attempt))
 
 
 async def _follow_logs(here: Context, job_id: UUID, after: int, attempt: int | None) -> AsyncIterator[bytes]:

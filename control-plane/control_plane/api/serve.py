@@ -1,15 +1,34 @@
 """Runs the API under uvicorn."""
 
+import gc
+from types import FrameType
+
 import uvicorn
+from fastapi import FastAPI
 
 from control_plane.api.app import create_app
 from control_plane.settings import settings
 
 
+class Server(uvicorn.Server):
+    """Told to exit, it first ends the live streams, which would otherwise be waited for; their readers come back."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        context = getattr(self._app.state, "context", None)
+        if context is not None:
+            context.live.close()
+
+
 def serve() -> None:
     config = settings()
-    uvicorn.run(
-        create_app(config),
+    app = create_app(config)
+    server = uvicorn.Config(
+        app,
         host=config.host,
         port=config.control_plane_port,
         log_config=None,
@@ -20,3 +39,12 @@ def serve() -> None:
         server_header=False,
         backlog=4096,
     )
+    _collect_garbage_seldom()
+    Server(server, app).run()
+
+
+def _collect_garbage_seldom() -> None:
+    """What is loaded now stays for good; with thousands of open streams a full collection would stop them all."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

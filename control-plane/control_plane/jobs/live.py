@@ -1,6 +1,7 @@
 """Live events: one reading of the table per job and change, shared by all who watch that job in this process."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -21,6 +22,8 @@ PAGE = 1_000
 LOOK_SECONDS = 3.0
 """How long a reader trusts the hints before it looks by itself."""
 
+PULSE_SECONDS = 15.0
+PULSE = b": still here\n\n"
 END = b"event: end\ndata: {}\n\n"
 
 
@@ -46,6 +49,7 @@ class _Topic:
     recent: list[bytes] = field(default_factory=list)
     watchers: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    pulses: int = 0
     hinted: asyncio.Event = field(default_factory=asyncio.Event)
     reader: asyncio.Task[None] | None = None
 
@@ -54,6 +58,13 @@ class LiveEvents:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._topics: dict[UUID, _Topic] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Ends every stream where it is; its reader comes back with the last event that it saw."""
+        self._closed = True
+        for topic in self._topics.values():
+            self._wake(topic)
 
     def hear(self, hint: str) -> None:
         if hint.startswith("job:"):
@@ -82,10 +93,12 @@ class LiveEvents:
                 if topic.ended:
                     yield END
                     return
-                try:
-                    await asyncio.wait_for(changed.wait(), 15)
-                except TimeoutError:
-                    yield b": still here\n\n"
+                if self._closed:
+                    return
+                pulses = topic.pulses
+                await changed.wait()
+                if topic.pulses != pulses:
+                    yield PULSE
         finally:
             self._leave(job_id, topic)
 
@@ -124,8 +137,16 @@ class LiveEvents:
             after = page[-1].seq
 
     async def _read(self, job_id: UUID, topic: _Topic) -> None:
-        """Reads on whenever a hint comes or none came for a while, and wakes the watchers."""
+        """Reads on whenever a hint comes or none came for a while, and wakes the watchers.
+
+        It also gives the pulse of quiet streams: a thousand watchers with a timer each would cost more than the news.
+        """
+        pulse_at = time.monotonic() + PULSE_SECONDS
         while True:
+            if time.monotonic() >= pulse_at:
+                pulse_at = time.monotonic() + PULSE_SECONDS
+                topic.pulses += 1
+                self._wake(topic)
             try:
                 await self._read_on(job_id, topic)
             except (DBAPIError, OSError, TimeoutError) as error:
