@@ -255,3 +255,13 @@ async def test_a_repeated_step_of_a_resumed_attempt_is_one_point(
     await worker.report(second, batch=1, events=[metric(s, loss=float(s) + 0.5) for s in (3, 4)])
     series = (await admin.get(f"/api/jobs/{job_id}/metrics", params={"names": "loss"})).json()
     assert [(p["step"], p["values"]["loss"]) for p in series["points"]] == [(1, 1.0), (2, 2.0), (3, 3.5), (4, 4.5)]
+
+
+async def test_a_report_is_never_refused_for_what_an_engine_printed(
+    admin: httpx.AsyncClient, worker: WorkerSide
+) -> None:
+    job_id, message, _ = await started(admin, worker)
+    taken = await worker.report(message, batch=1, logs=[{"at": now(), "text": "a\x00b \\u0000"}])
+    assert taken.status_code == 200, taken.text
+    [line] = (await admin.get(f"/api/jobs/{job_id}/logs")).json()["items"]
+    assert line["text"] == "a\ufffdb \\u0000"

@@ -45,7 +45,7 @@ async def create(session: AsyncSession, request: KeyRequest) -> NewKey:
     project = None if request.role == Role.admin else request.project
     if project is not None and await session.get(ProjectRow, project) is None:
         raise Refusal(
-            422,
+            404,
             "unknown_project",
             f"There is no project {project!r}.",
             field="project",
@@ -53,7 +53,7 @@ async def create(session: AsyncSession, request: KeyRequest) -> NewKey:
         )
     now: datetime = (await session.execute(text("SELECT clock_timestamp()"))).scalar_one()
     if request.expires_at is not None and request.expires_at <= now:
-        raise Refusal(422, "already_expired", "expiresAt lies in the past.", field="expiresAt")
+        raise Refusal(409, "already_expired", "expiresAt lies in the past.", field="expiresAt")
     key = PREFIX + secrets.token_urlsafe(32)
     row = KeyRow(
         id=new_id(),

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Response
 
 from control_plane.access import keys, projects
 from control_plane.api.context import Admin, AnyCaller, Here, Reader
-from control_plane.api.pages import Cursor, Limit, answer, id_cursor, next_cursor
+from control_plane.api.pages import Cursor, IdCursor, Limit, answer, next_cursor
 from control_plane.api.requests import StrictRoute
 from control_plane.hints import KEYS, QUEUE, QUOTAS
 from imts_shared.contracts.access import (
@@ -37,9 +37,9 @@ async def create_key(here: Here, _caller: Admin, request: KeyRequest) -> Respons
 
 
 @router.get("/keys", response_model=KeyPage, operation_id="list_keys", summary="List the API keys, newest first")
-async def list_keys(here: Here, _caller: Admin, cursor: Cursor = None, limit: Limit = 100) -> Response:
+async def list_keys(here: Here, _caller: Admin, cursor: IdCursor = None, limit: Limit = 100) -> Response:
     async with here.database.transaction() as session:
-        rows = await keys.find(session, id_cursor(cursor), limit)
+        rows = await keys.find(session, cursor, limit)
     items = [keys.key_answer(row) for row in rows]
     return answer(KeyPage(items=items, next_cursor=next_cursor(rows, limit, rows[-1].id if rows else None)))
 

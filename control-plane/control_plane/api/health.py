@@ -5,6 +5,7 @@ import time
 from importlib.metadata import version
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -42,6 +43,6 @@ async def info(here: Here) -> dict[str, str | int | float]:
     }
 
 
-@router.get("/metrics", operation_id="metrics", summary="Prometheus metrics")
+@router.get("/metrics", operation_id="metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics() -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -7,14 +7,14 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from control_plane.api.context import Bearer, Here
 from control_plane.api.pages import answer
-from control_plane.api.requests import StrictRoute
+from control_plane.api.requests import ReportRoute
 from control_plane.jobs import attempts
 from control_plane.jobs.transitions import Changes
 from control_plane.problems import Refusal
 from control_plane.workers import service as workers
 from imts_shared.contracts.internal import ClaimAnswer, ClaimRequest, ReportAnswer, ReportRequest, WorkerBeat
 
-router = APIRouter(prefix="/internal", tags=["internal"], route_class=StrictRoute)
+router = APIRouter(prefix="/internal", tags=["internal"], route_class=ReportRoute)
 WorkerId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 
 

@@ -9,23 +9,13 @@ from pydantic import StringConstraints
 
 from control_plane.access.caller import Caller
 from control_plane.api.context import Context, Here, Reader, Writer
-from control_plane.api.pages import (
-    Cursor,
-    Limit,
-    ProjectQuery,
-    Text,
-    answer,
-    id_cursor,
-    next_cursor,
-    number_cursor,
-)
+from control_plane.api.pages import Digits, IdCursor, Limit, NumberCursor, ProjectQuery, Text, answer, next_cursor
 from control_plane.api.requests import StrictRoute
 from control_plane.api.streams import EventStream
 from control_plane.jobs import events, logs, metrics, service
 from control_plane.jobs.answers import job_answers
 from control_plane.jobs.lifecycle import Happening
 from control_plane.jobs.transitions import Changes
-from control_plane.problems import Refusal
 from imts_shared.contracts.jobs import (
     FINAL_STATES,
     REQUESTS,
@@ -48,10 +38,11 @@ IdempotencyKey = Annotated[
         description="The same key and request make one job, however often they are sent.",
     ),
 ]
-LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", description="The last event seen before a break.")]
+LastEventId = Annotated[Digits, Header(alias="Last-Event-ID", description="The last event seen before a break.")]
+Label = Annotated[str, StringConstraints(pattern=r"^[^=\x00]+=[^\x00]*$", max_length=400)]
 States = Annotated[list[JobState] | None, Query(alias="state", description="May be given several times.")]
 Kinds = Annotated[list[JobKind] | None, Query(alias="kind", description="May be given several times.")]
-LabelQuery = Annotated[list[Text] | None, Query(alias="label", description="key=value; all that are given must hold.")]
+LabelQuery = Annotated[list[Label] | None, Query(alias="label", description="key=value; all that are given must hold.")]
 TextQuery = Annotated[Text | None, Query(description="Words, or their beginnings, in name, labels and specification.")]
 STREAM: Responses = {
     200: {
@@ -63,20 +54,13 @@ CREATED: Responses = {200: {"model": Job, "description": "The same Idempotency-K
 
 
 def _labels(asked: Sequence[str] | None) -> dict[str, str]:
-    labels = {}
-    for item in asked or []:
-        key, separator, value = item.partition("=")
-        if not separator or not key:
-            raise Refusal(422, "bad_label", f"{item!r} is not key=value.", field="label", hint="Write label=team=blue.")
-        labels[key] = value
-    return labels
+    return dict(item.split("=", 1) for item in asked or [])
 
 
-async def _list(here: Context, caller: Caller, filters: service.Filters, cursor: str | None, limit: int) -> Response:
+async def _list(here: Context, caller: Caller, filters: service.Filters, cursor: UUID | None, limit: int) -> Response:
     filters.project = caller.reads_in(filters.project)
-    before = id_cursor(cursor)
     async with here.database.transaction() as session:
-        rows = await service.find(session, filters, before, limit)
+        rows = await service.find(session, filters, cursor, limit)
         items = await job_answers(session, rows, here.queue)
     return answer(JobPage(items=items, next_cursor=next_cursor(rows, limit, rows[-1].id if rows else None)))
 
@@ -117,6 +101,10 @@ async def _remove(here: Context, caller: Caller, job_id: str, kind: JobKind | No
     async with here.database.transaction() as session:
         await service.remove(session, job_id, caller.project, kind)
     return Response(status_code=204)
+
+
+def _after(cursor: str) -> int:
+    return min(int(cursor or 0), 2_000_000_000)
 
 
 def _wants_stream(request: Request) -> bool:
@@ -187,7 +175,7 @@ def kind_router(kind: JobKind) -> APIRouter:
         labels: LabelQuery = None,
         text: TextQuery = None,
         project: ProjectQuery = None,
-        cursor: Cursor = None,
+        cursor: IdCursor = None,
         limit: Limit = 50,
     ) -> Response:
         filters = service.Filters(project, [kind], states or [], _labels(labels), text)
@@ -209,7 +197,7 @@ async def list_jobs(
     labels: LabelQuery = None,
     text: TextQuery = None,
     project: ProjectQuery = None,
-    cursor: Cursor = None,
+    cursor: IdCursor = None,
     limit: Limit = 50,
 ) -> Response:
     filters = service.Filters(project, kinds or [], states or [], _labels(labels), text)
@@ -232,11 +220,11 @@ async def job_events(
     caller: Reader,
     job_id: str,
     types: Annotated[list[EventType] | None, Query(alias="type", description="Pages only.")] = None,
-    cursor: Cursor = None,
+    cursor: NumberCursor = "",
     limit: Limit = 100,
-    last_event_id: LastEventId = None,
+    last_event_id: LastEventId = "",
 ) -> Response:
-    after = number_cursor(last_event_id or cursor)
+    after = _after(last_event_id or cursor)
     async with here.database.transaction() as session:
         row = await service.get(session, job_id, caller.project)
         if not _wants_stream(request):
@@ -259,11 +247,11 @@ async def job_logs(
     caller: Reader,
     job_id: str,
     attempt: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None,
-    cursor: Cursor = None,
+    cursor: NumberCursor = "",
     limit: Annotated[int, Query(ge=1, le=5_000)] = 500,
-    last_event_id: LastEventId = None,
+    last_event_id: LastEventId = "",
 ) -> Response:
-    after = number_cursor(last_event_id or cursor)
+    after = _after(last_event_id or cursor)
     async with here.database.transaction() as session:
         row = await service.get(session, job_id, caller.project)
         if not _wants_stream(request):

@@ -1,5 +1,6 @@
 """Every error leaves as one problem document (RFC 9457); nothing a caller sends makes a 500."""
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -57,6 +58,8 @@ def handle_problems(app: FastAPI) -> None:
             return problem_response(request, error.__cause__)
         code = {404: "no_such_path", 405: "method_not_allowed"}.get(error.status_code, "refused")
         headers = dict(error.headers) if error.headers else None
+        if error.status_code == 405:
+            headers = {"Allow": ", ".join(_methods(app, request.url.path))}
         detail = f"{request.method} {request.url.path}: {error.detail}."
         return problem_response(request, Refusal(error.status_code, code, detail, headers=headers))
 
@@ -107,6 +110,17 @@ def handle_problems(app: FastAPI) -> None:
         )
 
 
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """Every method that this path takes, whichever of its routes was asked first."""
+    found = {
+        method.upper()
+        for template, methods in app.openapi()["paths"].items()
+        if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", template), path)
+        for method in methods
+    }
+    return sorted(found)
+
+
 def _unavailable(code: str, detail: str) -> Refusal:
     return Refusal(503, code, detail, hint="Try again in a few seconds.", headers={"Retry-After": "2"})
 
@@ -131,7 +145,7 @@ def _from_validation(request: Request, errors: Sequence[Mapping[str, Any]]) -> R
 
 def _fault(request: Request, error: Mapping[str, Any]) -> FieldProblem:
     place, *path = (str(part) for part in error["loc"])
-    field = ".".join(path) or place
+    field = (".".join(path) if place == "body" else path[0] if path else "") or place
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         known = _known_fields(request, path[:-1]) if place == "body" else []

@@ -11,7 +11,19 @@ from control_plane.api.problems import loads_strictly
 from control_plane.problems import Refusal
 from control_plane.settings import settings
 
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+MIB = 2**20
+REPORT_BYTES = 64 * MIB
+
+
+async def _read(request: Request, most: int) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most:
+            raise Refusal(413, "body_too_large", f"The body is larger than {most} bytes.", hint="Send less at once.")
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 class StrictRequest(Request):
@@ -19,19 +31,7 @@ class StrictRequest(Request):
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
-            most = settings().max_body_bytes
-            chunks, size = [], 0
-            async for chunk in self.stream():
-                size += len(chunk)
-                if size > most:
-                    raise Refusal(
-                        413,
-                        "body_too_large",
-                        f"The body is larger than {most} bytes.",
-                        hint="Send less at once.",
-                    )
-                chunks.append(chunk)
-            self._body = b"".join(chunks)
+            self._body = await _read(self, settings().max_body_bytes)
         return self._body
 
     async def json(self) -> Any:
@@ -43,11 +43,31 @@ class StrictRequest(Request):
         return self._json
 
 
+class ReportRequest(Request):
+    """What a worker says is never refused for a character that an engine happened to print."""
+
+    async def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            self._body = _NUL.sub(rb"\1\\ufffd", await _read(self, REPORT_BYTES))
+        return self._body
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = loads_strictly(await self.body())
+        return self._json
+
+
 class StrictRoute(APIRoute):
+    request_class: type[Request] = StrictRequest
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
+            return await handle(self.request_class(request.scope, request.receive))
 
         return strict
+
+
+class ReportRoute(StrictRoute):
+    request_class = ReportRequest

@@ -47,7 +47,7 @@ async def resolve(session: AsyncSession, project: str, named: str, kind: JobKind
         ).scalars()
         close = nearest(named, list(known))
         raise Refusal(
-            422,
+            404,
             "unknown_dataset",
             f"There is no data set {named!r} in project {project!r}.",
             field="dataset",
@@ -55,7 +55,7 @@ async def resolve(session: AsyncSession, project: str, named: str, kind: JobKind
         )
     if row.state != "ready":
         raise Refusal(
-            422,
+            409,
             "dataset_not_ready",
             f"Data set {row.name!r} version {row.version} is {row.state}.",
             field="dataset",
@@ -63,7 +63,7 @@ async def resolve(session: AsyncSession, project: str, named: str, kind: JobKind
         )
     if kind == JobKind.training and row.bad_rows:
         raise Refusal(
-            422,
+            409,
             "dataset_has_bad_rows",
             f"{row.bad_rows} of {row.rows} rows of data set {row.name!r} version {row.version} are malformed.",
             field="dataset",

@@ -55,9 +55,7 @@ async def _lock_attempt(session: AsyncSession, job_id: str, token: str, attempt:
     return job
 
 
-async def claim(
-    session: AsyncSession, job_id: str, token: str, request: ClaimRequest, changes: Changes
-) -> ClaimAnswer:
+async def claim(session: AsyncSession, job_id: str, token: str, request: ClaimRequest, changes: Changes) -> ClaimAnswer:
     """Go, or drop. The same delivery asking twice (its answer was lost) is told to go again; another one is not."""
     job = await _lock_attempt(session, job_id, token, request.attempt)
     rules = settings()

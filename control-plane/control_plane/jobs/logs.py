@@ -24,10 +24,7 @@ async def append(
 ) -> tuple[EventType, datetime, dict[str, Any]]:
     """Stores the lines as one chunk and answers with the event that points at them. The job's row must be locked."""
     first = job.log_lines + 1
-    body = b"".join(
-        orjson.dumps({"at": line.at, "stream": line.stream, "text": line.text.replace("\x00", "\ufffd")}) + b"\n"
-        for line in lines
-    )
+    body = b"".join(orjson.dumps({"at": line.at, "stream": line.stream, "text": line.text}) + b"\n" for line in lines)
     job.log_lines += len(lines)
     row = {"job_id": job.id, "first_line": first, "lines": len(lines), "attempt": job.attempt}
     await session.execute(insert(JobLogRow), [{**row, "size": len(body), "body": body}])
@@ -35,7 +32,7 @@ async def append(
     return (
         EventType.log,
         last.at,
-        {"firstLine": first, "count": len(lines), "text": last.text.replace("\x00", "\ufffd")[:500]},
+        {"firstLine": first, "count": len(lines), "text": last.text[:500]},
     )
 
 

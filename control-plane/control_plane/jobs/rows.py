@@ -56,7 +56,9 @@ class JobRow(SQLModel, table=True):
             "(state IN ('running', 'stopping')) = (lease_until IS NOT NULL)", name="jobs_lease_lives_with_run"
         ),
         CheckConstraint(f"({_FINAL}) = (ended_at IS NOT NULL)", name="jobs_ended_when_final"),
-        CheckConstraint("state <> 'stopping' OR coalesce(reason, '') IN ('user_stopped', 'user_paused')", name="jobs_stopping_asked"),
+        CheckConstraint(
+            "state <> 'stopping' OR coalesce(reason, '') IN ('user_stopped', 'user_paused')", name="jobs_stopping_asked"
+        ),
         CheckConstraint("attempt >= 0 AND tries >= 0 AND tries <= attempt", name="jobs_attempts_sane"),
         CheckConstraint("last_seq >= 1 AND log_lines >= 0 AND batch >= 0", name="jobs_counters_sane"),
         Index("jobs_by_project", "project", text("id DESC")),

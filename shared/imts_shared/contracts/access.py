@@ -4,12 +4,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field
 
-from imts_shared.contracts.base import Answer, Request
+from imts_shared.contracts.base import Answer, ProjectName, Request
 from imts_shared.contracts.jobs import JobKind, JobState
-
-ProjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
 class Role(StrEnum):
@@ -58,8 +56,8 @@ class KeyPage(Answer):
 
 
 class Quota(Request):
-    max_running_jobs: int | None = Field(None, ge=0, le=1_000_000, description="null: no limit.")
-    max_queued_jobs: int | None = Field(None, ge=0, le=10_000_000, description="null: no limit.")
+    max_running_jobs: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(None, description="null: no limit.")
+    max_queued_jobs: Annotated[int, Field(ge=0, le=10_000_000)] | None = Field(None, description="null: no limit.")
 
 
 class ProjectRequest(Quota):

@@ -32,9 +32,7 @@ class RowProblem(Answer):
 class InspectRequest(Request):
     key: str = Field(description="Where the file lies in storage.")
     file_name: str
-    format: DatasetFormat | None = Field(
-        None, description="Take it for this format instead of recognising one."
-    )
+    format: DatasetFormat | None = Field(None, description="Take it for this format instead of recognising one.")
 
 
 class Inspection(Answer):

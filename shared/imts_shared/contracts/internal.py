@@ -41,9 +41,7 @@ class Checkpoint(Answer):
 class ClaimRequest(Request):
     attempt: int
     worker_id: str
-    claim_id: str = Field(
-        description="Random per delivery: a repeated request of the same delivery is answered again."
-    )
+    claim_id: str = Field(description="Random per delivery: a repeated request of the same delivery is answered again.")
 
 
 class ClaimAnswer(Answer):
@@ -64,9 +62,7 @@ class ClaimAnswer(Answer):
 class ReportedEvent(Request):
     """`state` events are the control plane's own; `log` events come of `logs`."""
 
-    type: Literal[
-        EventType.progress, EventType.metric, EventType.checkpoint, EventType.artifact, EventType.message
-    ]
+    type: Literal[EventType.progress, EventType.metric, EventType.checkpoint, EventType.artifact, EventType.message]
     at: datetime
     data: dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from imts_shared.contracts.base import Answer, Request
+from imts_shared.contracts.base import Answer, ProjectName, Request
 
 
 class JobKind(StrEnum):
@@ -60,7 +60,7 @@ class EventType(StrEnum):
 
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=255)]
-Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64, json_schema_extra={"additionalProperties": False})]
 
 
 class JobRequest(Request):
@@ -69,13 +69,13 @@ class JobRequest(Request):
     name: Annotated[str, StringConstraints(max_length=200)] | None = Field(
         None, description="A name for people; it need not be unique."
     )
-    project: str | None = Field(
-        None, max_length=64, description="Only an admin key may name another project."
-    )
+    project: str | None = Field(None, max_length=64, description="Only an admin key may name another project.")
     priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
     labels: Labels = Field(default_factory=dict)
     max_attempts: int = Field(3, ge=1, le=20, description="How often lost hardware is retried.")
-    timeout_seconds: int | None = Field(None, ge=1, le=31_536_000, description="Running time of one attempt.")
+    timeout_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = Field(
+        None, description="Running time of one attempt."
+    )
 
 
 class AnalysisRequest(JobRequest):
@@ -99,15 +99,17 @@ class TrainingRequest(JobRequest):
 class EvaluationRequest(JobRequest):
     """Judge a model on a data set."""
 
-    model_name: str | None = Field(None, min_length=1, max_length=500)
-    dataset: str | None = Field(None, min_length=1, max_length=200, description="A data set's id or name.")
+    model_name: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    dataset: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        None, description="A data set's id or name."
+    )
 
 
 class ExportRequest(JobRequest):
     """Turn a trained model into another form."""
 
-    model_name: str | None = Field(None, min_length=1, max_length=500)
-    format: str | None = Field(None, min_length=1, max_length=64)
+    model_name: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    format: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
 
 
 REQUESTS: dict[JobKind, type[JobRequest]] = {
