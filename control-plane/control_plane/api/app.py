@@ -18,6 +18,8 @@ from control_plane.api import access, datasets, health, internal, jobs, retentio
 from control_plane.api.context import Context
 from control_plane.api.problems import DOCUMENTED, handle_problems
 from control_plane.database import Database
+from control_plane.datasets.analyzer import Analyzer
+from control_plane.datasets.service import Datasets
 from control_plane.hints import Hints
 from control_plane.jobs.intake import Intake
 from control_plane.jobs.live import LiveEvents
@@ -74,6 +76,8 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     url = config.database_url.get_secret_value()
     database = Database(url, config.database_pool_size)
     intake = Intake(url)
+    storage = Storage(config.storage_url, config.storage_options)
+    analyzer = Analyzer(config.analyzer_url, config.service_key.get_secret_value())
     queue = QueueView()
     context = Context(
         settings=config,
@@ -83,7 +87,9 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
         submissions=Submissions(database, intake, queue),
         live=LiveEvents(database),
         keys=KeyRing(database),
-        storage=Storage(config.storage_url, config.storage_options),
+        storage=storage,
+        analyzer=analyzer,
+        datasets=Datasets(database, storage, analyzer),
     )
     context.hints.listen(context.queue.hear)
     context.hints.listen(context.live.hear)
@@ -97,6 +103,7 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     finally:
         present.cancel()
         await intake.stop()
+        await analyzer.close()
         await context.hints.stop()
         await database.close()
 

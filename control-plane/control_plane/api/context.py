@@ -9,6 +9,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from control_plane.access.caller import Caller
 from control_plane.access.keys import KeyRing
 from control_plane.database import Database
+from control_plane.datasets.analyzer import Analyzer
+from control_plane.datasets.service import Datasets
 from control_plane.hints import Hints
 from control_plane.jobs.live import LiveEvents
 from control_plane.jobs.queue import QueueView
@@ -29,6 +31,8 @@ class Context:
     live: LiveEvents
     keys: KeyRing
     storage: Storage
+    analyzer: Analyzer
+    datasets: Datasets
 
 
 async def _context(request: Request) -> Context:

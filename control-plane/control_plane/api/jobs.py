@@ -308,9 +308,9 @@ async def job_metrics(
     here: Here,
     caller: Reader,
     job_id: str,
-    names: Annotated[list[Text] | None, Query(description="Only these; may be given several times.")] = None,
+    names: Annotated[list[Text], Query(default_factory=list, description="Only these; may be given several times.")],
     points: Annotated[int, Query(ge=2, le=10_000)] = 1_000,
 ) -> Response:
     async with here.database.transaction() as session:
         row = await service.get(session, job_id, caller.project)
-        return answer(await metrics.series(session, row.id, names or (), points))
+        return answer(await metrics.series(session, row.id, names, points))
