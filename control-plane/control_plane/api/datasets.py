@@ -12,7 +12,7 @@ from control_plane.api.pages import IdCursor, Limit, NumberCursor, ProjectQuery,
 from control_plane.datasets import service
 from control_plane.datasets.analyzer import AnalyzerAway
 from control_plane.datasets.rows import DatasetRow
-from control_plane.datasets.upload import receive
+from control_plane.datasets.upload import NAME, receive
 from control_plane.hints import DATASETS
 from control_plane.problems import Refusal, not_found
 from imts_shared.contracts.datasets import (
@@ -38,9 +38,13 @@ FORM: dict[str, Any] = {
                     "required": ["file"],
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "JSON, JSONL, CSV or Parquet."},
-                        "name": {"type": "string", "description": "Default: the file's own name."},
+                        "name": {
+                            "type": "string",
+                            "pattern": f"^{NAME.pattern}$",
+                            "description": "Default: the file's own name.",
+                        },
                         "format": {"type": "string", "enum": [f for f in DatasetFormat if f != DatasetFormat.unknown]},
-                        "project": {"type": "string"},
+                        "project": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$"},
                     },
                     "additionalProperties": False,
                 }

@@ -1,12 +1,15 @@
 """What a worker and the control plane say to each other under /internal. An attempt's token authorises it."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from imts_shared.contracts.base import Answer, Request
 from imts_shared.contracts.jobs import EventType, JobKind, Reason
+
+
+LARGEST = 2**31 - 1
 
 
 class RunMessage(Request):
@@ -39,7 +42,7 @@ class Checkpoint(Answer):
 
 
 class ClaimRequest(Request):
-    attempt: int
+    attempt: int = Field(ge=0, le=LARGEST)
     worker_id: str
     claim_id: str = Field(description="Random per delivery: a repeated request of the same delivery is answered again.")
 
@@ -86,8 +89,8 @@ class Outcome(Request):
 class ReportRequest(Request):
     """Batches are numbered from 1 within an attempt and applied once each; a bare beat has no number."""
 
-    attempt: int
-    batch: int | None = Field(None, ge=1)
+    attempt: int = Field(ge=0, le=LARGEST)
+    batch: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
     events: list[ReportedEvent] = Field(default_factory=list, max_length=2_000)
     logs: list[ReportedLine] = Field(default_factory=list, max_length=5_000)
     outcome: Outcome | None = None
@@ -115,7 +118,7 @@ class WorkerBeat(Request):
     slots: int = Field(ge=1, le=1024)
     queue: str = Field(max_length=200)
     host: str = Field(max_length=255)
-    pid: int
+    pid: int = Field(ge=0, le=LARGEST)
     version: str = Field(max_length=50)
     devices: list[Device] = []
     draining: bool = False
