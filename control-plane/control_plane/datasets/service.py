@@ -1,6 +1,7 @@
 """Data sets by name and version: stored, found, checked, deleted."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -120,7 +121,7 @@ class Datasets:
     async def keep(self, upload: Upload, caller: Caller) -> Kept:
         """Judges the uploaded file and makes it a version; the same content under the same name is the same one."""
         try:
-            project = caller.writes_in(upload.fields.get("project") or None)
+            project = caller.writes_in(_project(upload.fields.get("project")))
             name = checked_name(upload.fields, upload.file_name)
             asked = _format(upload.fields.get("format"))
             before = await self._same(project, name, upload.sha256)
@@ -291,6 +292,14 @@ def _judge(row: DatasetRow, inspection: Inspection) -> None:
 
 async def _lock_content(session: AsyncSession, sha256: str) -> None:
     await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:sha, 1))"), {"sha": sha256})
+
+
+def _project(asked: str | None) -> str | None:
+    if asked is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", asked):
+        raise Refusal(
+            422, "bad_project", f"{asked[:100]!r} is not the name of a project.", field="project", hint="Leave it out."
+        )
+    return asked
 
 
 def _format(asked: str | None) -> DatasetFormat | None:

@@ -1,0 +1,214 @@
+"""From a bare Python 3.11 to a whole environment: the standard library is all that this module may use."""
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+PACKAGES = ("shared", "cli", "control-plane", "analyzer-service")
+
+FROM_PIP = {
+    "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
+    "PIP_EXTRA_INDEX_URL": "UV_INDEX",
+    "PIP_FIND_LINKS": "UV_FIND_LINKS",
+    "PIP_TRUSTED_HOST": "UV_INSECURE_HOST",
+    "PIP_CERT": "SSL_CERT_FILE",
+    "PIP_DEFAULT_TIMEOUT": "UV_HTTP_TIMEOUT",
+}
+
+CHECKS = (
+    ("ruff", "check"),
+    ("ruff", "format", "--check"),
+    ("mypy",),
+    ("lint-imports",),
+)
+
+NO_UV = (
+    "IMTS needs uv to install what it runs on, and this Python can install nothing: it has neither pip nor venv."
+    " Install uv, or your system's python3-pip or python3-venv, and run this again."
+)
+
+
+class BootstrapError(Exception):
+    """The environment cannot be made; the message is one sentence with the cure."""
+
+
+def main(root: str, arguments: list[str]) -> int:
+    tree = Path(root)
+    home = Path(os.environ.get("IMTS_HOME") or tree / ".imts").absolute()
+    os.environ["IMTS_HOME"] = str(home)
+    testing = arguments[:1] == ["test"]
+    try:
+        environment = prepared(tree, home, "dev" if testing else "platform")
+    except BootstrapError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"IMTS cannot install itself into {home}: {error.strerror or error}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; the next run goes on from here.", file=sys.stderr)
+        return 130
+    if testing:
+        return test(tree, environment, arguments[1:])
+    return become(environment / "bin" / "python", ["-m", "imts_cli", *arguments])
+
+
+def become(program: Path, arguments: list[str]) -> NoReturn:
+    os.execv(program, [str(program), *arguments])  # noqa: S606
+
+
+def test(tree: Path, environment: Path, pytest_arguments: list[str]) -> int:
+    """Every check in order; a check that fails ends the run, so that its words are the last."""
+    os.chdir(tree)
+    for name in [
+        name for name in os.environ if name.startswith("IMTS_") and not name.startswith("IMTS_TEST_")
+    ]:
+        del os.environ[name]
+    os.environ["PATH"] = f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    for tool, *arguments in (*CHECKS, ("pytest", *pytest_arguments)):
+        print(f"$ {' '.join([tool, *arguments])}", flush=True)
+        code = subprocess.run([environment / "bin" / tool, *arguments], check=False).returncode
+        if code:
+            return code
+    return 0
+
+
+def prepared(tree: Path, home: Path, name: str) -> Path:
+    """The environment, installed if it is not yet what the lock says.
+
+    The stamp is removed before anything is touched and written when all is done, so an interrupted install is
+    never taken for a whole one; the lock keeps two commands from installing into the same folder at once.
+    """
+    environment = home / "envs" / name
+    stamp = home / "envs" / f"{name}.stamp"
+    wanted = fingerprint(tree, name)
+    if _stamped(stamp, wanted):
+        return environment
+    if home.exists() and not os.access(home, os.W_OK):
+        raise BootstrapError(f"{home} cannot be written: set IMTS_HOME to a folder of yours.")
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(stamp.parent / ".lock"):
+        if _stamped(stamp, wanted):
+            return environment
+        interrupted = environment.exists() and not stamp.exists()
+        stamp.unlink(missing_ok=True)
+        _install(tree, home, name, environment, afresh=interrupted)
+        stamp.write_text(wanted)
+    return environment
+
+
+def fingerprint(tree: Path, name: str) -> str:
+    digest = hashlib.sha256(f"{sys.executable} {sys.version} {platform.machine()} {tree}".encode())
+    for path in (
+        tree / "locks" / f"{name}.txt",
+        *(tree / package / "pyproject.toml" for package in PACKAGES),
+    ):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _stamped(stamp: Path, wanted: str) -> bool:
+    return (
+        stamp.is_file()
+        and stamp.read_text() == wanted
+        and (stamp.with_suffix("") / "bin" / "python").exists()
+    )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Another ./imts is installing here; waiting for it.", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _install(tree: Path, home: Path, name: str, environment: Path, *, afresh: bool) -> None:
+    print(f"Installing IMTS into {environment}: this happens once.", file=sys.stderr, flush=True)
+    uv = find_uv(tree, home)
+    settings = uv_settings(os.environ)
+    python = environment / "bin" / "python"
+    if afresh or not python.exists():
+        _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, environment], settings)
+    lock = tree / "locks" / f"{name}.txt"
+    _run([uv, "pip", "sync", "--python", python, "--require-hashes", lock], settings)
+    editable = [part for package in PACKAGES for part in ("-e", tree / package)]
+    _run([uv, "pip", "install", "--quiet", "--python", python, "--no-deps", *editable], settings)
+
+
+def uv_settings(environment: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
+    """What pip was told about mirrors and certificates, told to uv too."""
+    told = dict(environment)
+    for name, twin in FROM_PIP.items():
+        if name in told:
+            told.setdefault(twin, told[name])
+    told.setdefault("UV_PYTHON_DOWNLOADS", "never")
+    told.pop("VIRTUAL_ENV", None)
+    return told
+
+
+def find_uv(tree: Path, home: Path) -> str:
+    on_path = shutil.which("uv")
+    if on_path and _works(on_path):
+        return on_path
+    tools = home / "tools"
+    for place in (tools / "bin" / "uv", tools / "venv" / "bin" / "uv"):
+        if _works(place):
+            return str(place)
+    print("Fetching uv.", file=sys.stderr, flush=True)
+    return _fetch_uv(tree / "locks" / "tools.txt", tools)
+
+
+def _fetch_uv(lock: Path, tools: Path) -> str:
+    """By pip where this Python has it, else by the pip that a new virtual environment brings."""
+    arguments = ["install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(lock)]
+    said = ""
+    if _quiet([sys.executable, "-m", "pip", "--version"]).returncode == 0:
+        result = _quiet([sys.executable, "-m", "pip", *arguments, "--upgrade", "--target", str(tools)])
+        if _works(tools / "bin" / "uv"):
+            return str(tools / "bin" / "uv")
+        said = result.stderr
+    inner = tools / "venv"
+    if _quiet([sys.executable, "-m", "venv", "--clear", str(inner)]).returncode == 0:
+        result = _quiet([str(inner / "bin" / "python"), "-m", "pip", *arguments])
+        if _works(inner / "bin" / "uv"):
+            return str(inner / "bin" / "uv")
+        said = result.stderr
+    if said:
+        raise BootstrapError(f"uv could not be fetched: {_last_line(said)}")
+    raise BootstrapError(NO_UV)
+
+
+def _works(uv: "str | Path") -> bool:
+    try:
+        return _quiet([str(uv), "--version"]).returncode == 0
+    except OSError:
+        return False
+
+
+def _quiet(command: list[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def _run(command: list[object], environment: dict[str, str]) -> None:
+    result = subprocess.run([str(part) for part in command], check=False, env=environment)
+    if result.returncode:
+        raise BootstrapError(
+            "The environment could not be installed; what uv said stands above. Run this again."
+        )
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it gave no reason"

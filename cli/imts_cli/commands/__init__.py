@@ -1,0 +1,14 @@
+"""The commands that speak to a platform."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    from imts_cli.commands import datasets, jobs, keys, projects, webhooks, workers
+
+    app.add_typer(jobs.app, name="jobs")
+    app.add_typer(workers.app, name="workers")
+    app.add_typer(datasets.app, name="datasets")
+    app.add_typer(keys.app, name="keys")
+    app.add_typer(projects.app, name="projects")
+    app.add_typer(webhooks.app, name="webhooks")

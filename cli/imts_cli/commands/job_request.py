@@ -1,0 +1,98 @@
+"""What `imts jobs submit` sends: a file, over it key=value, over it the options."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+from imts_cli.commands.exits import UsageFault
+
+
+def check_kind(kind: str) -> None:
+    from imts_shared.contracts.jobs import JobKind
+
+    if kind not in list(JobKind):
+        raise UsageFault(f"There is no job kind {kind!r}; known are {', '.join(JobKind)}.")
+
+
+def labels_from(given: list[str]) -> dict[str, str]:
+    labels = {}
+    for item in given:
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise UsageFault(f"--label {item!r} is not key=value, such as team=blue.")
+        labels[key] = value
+    return labels
+
+
+def build(kind: str, file: str | None, assignments: list[str], options: dict[str, Any]) -> dict[str, Any]:
+    check_kind(kind)
+    fields = read_file(file) if file else {}
+    if fields.pop("kind", kind) != kind:
+        raise UsageFault(f"{file} describes a job of another kind than {kind!r}.")
+    for assignment in assignments:
+        name, separator, value = assignment.partition("=")
+        if not separator or not name:
+            raise UsageFault(f"{assignment!r} is not key=value, such as dataset=faq.")
+        _assign(fields, name, _value(kind, name, value))
+    labels = options.pop("labels")
+    if labels:
+        fields["labels"] = {**(fields.get("labels") or {}), **labels}
+    fields.update({name: value for name, value in options.items() if value is not None})
+    return fields
+
+
+def read_file(file: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageFault(f"{file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UsageFault(f"{file} is not UTF-8 text.") from None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageFault(f"{file} is neither YAML nor JSON: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict):
+        raise UsageFault(f"{file} must hold fields by name, such as `dataset: faq`.")
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    return plain
+
+
+def _assign(fields: dict[str, Any], name: str, value: Any) -> None:
+    """`a.b=1` sets b within a."""
+    *outer, last = name.split(".")
+    place = fields
+    for part in outer:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise UsageFault(f"{name!r}: {part!r} already has a value of its own.")
+    place[last] = value
+
+
+def _value(kind: str, name: str, text: str) -> Any:
+    """Numbers, true, null, lists and objects as JSON says; everything else, and what the field wants so, is text."""
+    if _wants_text(kind, name):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _wants_text(kind: str, name: str) -> bool:
+    from imts_shared.contracts.jobs import REQUESTS, JobKind
+
+    outer, _, inner = name.partition(".")
+    if outer == "labels" and inner:
+        return True
+    for field_name, field in REQUESTS[JobKind(kind)].model_fields.items():
+        if name in (field_name, field.alias):
+            return _mentions_text(field.annotation)
+    return False
+
+
+def _mentions_text(annotation: Any) -> bool:
+    return annotation is str or any(_mentions_text(part) for part in get_args(annotation) if not isinstance(part, str))

@@ -1,0 +1,55 @@
+"""The platform as the commands see it: plain JSON in and out, connected when first needed."""
+
+import functools
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imts_client.calls import Call, Listing
+
+if TYPE_CHECKING:
+    from imts_client.blocking.transport import Transport
+
+PAGE = 500
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the server's JSON.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
+All = Annotated[bool, typer.Option("--all", help="Everything, however many.")]
+
+
+@functools.cache
+def transport() -> "Transport":
+    from imts_client.blocking.transport import Transport
+    from imts_client.where import find
+
+    return Transport(find())
+
+
+def fetch(call: Call[Any]) -> Any:
+    return transport().fetch(call)
+
+
+def fetch_list(listing: Listing[Any], most: int | None) -> dict[str, Any]:
+    """One document like the server's, over as many pages as it takes; its nextCursor goes on where it ends."""
+    from imts_client.exchange import items_of
+
+    items: list[Any] = []
+    cursor: str | None = None
+    while True:
+        size = PAGE if most is None else min(PAGE, most - len(items))
+        asked = replace(listing, params={**listing.params, "limit": size})
+        page: dict[str, Any] = fetch(asked.call(cursor))
+        items += items_of(page)
+        cursor = page.get("nextCursor")
+        if cursor is None or (most is not None and len(items) >= most):
+            return {**page, "items": items}
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def print_json_line(document: Any) -> None:
+    print(json.dumps(document, ensure_ascii=False, separators=(",", ":")), flush=True)

@@ -1,0 +1,39 @@
+"""`AsyncClient`: the whole API, one method a call."""
+
+from types import TracebackType
+
+from imts_client.awaiting.access import AsyncKeys, AsyncProjects, AsyncWebhooks
+from imts_client.awaiting.datasets import AsyncDatasets
+from imts_client.awaiting.jobs import AsyncJobs, AsyncWorkers
+from imts_client.awaiting.transport import AsyncTransport
+from imts_client.calls import access
+from imts_client.where import find
+from imts_shared.contracts.access import Identity
+
+
+class AsyncClient:
+    """Where the platform is and which key opens it: the arguments, else IMTS_URL and IMTS_API_KEY, else the
+    platform of this machine."""
+
+    def __init__(self, url: str | None = None, key: str | None = None) -> None:
+        self._transport = AsyncTransport(find(url, key))
+        self.jobs = AsyncJobs(self._transport)
+        self.workers = AsyncWorkers(self._transport)
+        self.datasets = AsyncDatasets(self._transport)
+        self.keys = AsyncKeys(self._transport)
+        self.projects = AsyncProjects(self._transport)
+        self.webhooks = AsyncWebhooks(self._transport)
+
+    async def who_am_i(self) -> Identity:
+        return await self._transport.send(access.who_am_i())
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,39 @@
+"""`Client`: the whole API, one method a call."""
+
+from types import TracebackType
+
+from imts_client.blocking.access import Keys, Projects, Webhooks
+from imts_client.blocking.datasets import Datasets
+from imts_client.blocking.jobs import Jobs, Workers
+from imts_client.blocking.transport import Transport
+from imts_client.calls import access
+from imts_client.where import find
+from imts_shared.contracts.access import Identity
+
+
+class Client:
+    """Where the platform is and which key opens it: the arguments, else IMTS_URL and IMTS_API_KEY, else the
+    platform of this machine."""
+
+    def __init__(self, url: str | None = None, key: str | None = None) -> None:
+        self._transport = Transport(find(url, key))
+        self.jobs = Jobs(self._transport)
+        self.workers = Workers(self._transport)
+        self.datasets = Datasets(self._transport)
+        self.keys = Keys(self._transport)
+        self.projects = Projects(self._transport)
+        self.webhooks = Webhooks(self._transport)
+
+    def who_am_i(self) -> Identity:
+        return self._transport.send(access.who_am_i())
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

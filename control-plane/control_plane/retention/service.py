@@ -1,0 +1,106 @@
+"""What is kept for how long. Small batches, and a line for everything that goes."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.database import Database
+from control_plane.settings import ControlPlaneSettings
+from imts_shared.contracts.retention import Pruning, Retention, Rule
+
+BATCH = 200
+
+_EVENTS = """
+WITH old AS (
+    SELECT id FROM jobs WHERE ended_at < clock_timestamp() - make_interval(secs => :seconds)
+    AND (events_pruned_at IS NULL OR events_pruned_at < ended_at) ORDER BY ended_at LIMIT :batch FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM job_events e USING old
+    WHERE e.job_id = old.id AND e.type IN ('progress', 'metric', 'log', 'message') RETURNING 1
+), marked AS (UPDATE jobs SET events_pruned_at = clock_timestamp() FROM old WHERE jobs.id = old.id RETURNING 1)
+SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM marked)
+"""
+
+_LOGS = """
+WITH old AS (
+    SELECT id FROM jobs WHERE ended_at < clock_timestamp() - make_interval(secs => :seconds)
+    AND (logs_pruned_at IS NULL OR logs_pruned_at < ended_at) ORDER BY ended_at LIMIT :batch FOR UPDATE SKIP LOCKED
+), gone AS (DELETE FROM job_logs l USING old WHERE l.job_id = old.id RETURNING l.job_id, l.lines, l.key),
+files AS (
+    INSERT INTO storage_trash (prefix)
+    SELECT DISTINCT 'jobs/' || job_id || '/logs/' FROM gone WHERE key IS NOT NULL RETURNING 1
+), marked AS (UPDATE jobs SET logs_pruned_at = clock_timestamp() FROM old WHERE jobs.id = old.id RETURNING 1)
+SELECT (SELECT coalesce(sum(lines), 0) FROM gone), (SELECT count(*) FROM marked)
+"""
+
+_JOBS = """
+WITH gone AS (
+    DELETE FROM jobs WHERE id IN (
+        SELECT id FROM jobs WHERE ended_at < clock_timestamp() - make_interval(secs => :seconds)
+        ORDER BY ended_at LIMIT :batch FOR UPDATE SKIP LOCKED
+    ) RETURNING id
+), files AS (INSERT INTO storage_trash (prefix) SELECT 'jobs/' || id || '/' FROM gone RETURNING 1)
+SELECT count(*), count(*) FROM gone
+"""
+
+_DELIVERIES = """
+WITH gone AS (
+    DELETE FROM webhook_deliveries WHERE id IN (
+        SELECT id FROM webhook_deliveries WHERE state <> 'pending'
+        AND created_at < clock_timestamp() - make_interval(secs => :seconds) LIMIT :batch * 10 FOR UPDATE SKIP LOCKED
+    ) RETURNING 1
+) SELECT count(*), count(*) FROM gone
+"""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    name: str
+    setting: str
+    what: str
+    statement: str
+
+
+RULES = (
+    _Rule("events", "keep_event_days", "Progress, metric, log and message events of ended jobs.", _EVENTS),
+    _Rule("logs", "keep_log_days", "Log lines of ended jobs.", _LOGS),
+    _Rule("jobs", "keep_job_days", "Ended jobs with all that they wrote.", _JOBS),
+    _Rule("deliveries", "keep_delivery_days", "Webhook deliveries that have ended.", _DELIVERIES),
+)
+
+
+def days_of(config: ControlPlaneSettings, rule: _Rule) -> float:
+    return float(getattr(config, rule.setting))
+
+
+async def prune(database: Database, config: ControlPlaneSettings) -> dict[str, int]:
+    """Applies every rule to the end, a short transaction at a time. Answers what went, by rule."""
+    removed: dict[str, int] = {}
+    for rule in RULES:
+        days = days_of(config, rule)
+        if days == 0:
+            continue
+        asked = {"seconds": days * 86_400, "batch": BATCH}
+        while True:
+            async with database.transaction() as session:
+                gone, touched = (await session.execute(text(rule.statement), asked)).one()
+                if gone:
+                    await session.execute(
+                        text("INSERT INTO prunings (at, rule, removed) VALUES (clock_timestamp(), :rule, :removed)"),
+                        {"rule": rule.name, "removed": int(gone)},
+                    )
+            removed[rule.name] = removed.get(rule.name, 0) + int(gone)
+            if touched == 0:
+                break
+    return {name: count for name, count in removed.items() if count}
+
+
+async def report(session: AsyncSession, config: ControlPlaneSettings, limit: int) -> Retention:
+    rows = await session.execute(
+        text("SELECT at, rule, removed FROM prunings ORDER BY at DESC LIMIT :limit"), {"limit": limit}
+    )
+    return Retention(
+        rules=[Rule(rule=rule.name, days=days_of(config, rule) or None, what=rule.what) for rule in RULES],
+        recent=[Pruning(at=at, rule=rule, removed=removed) for at, rule, removed in rows.all()],
+    )
