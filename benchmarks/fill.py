@@ -71,8 +71,16 @@ def main() -> None:
             connection.execute(EVENTS, {"begin": begin + 0.05, "end": end + 0.05, "events": each})
         connection.execute("VACUUM ANALYZE jobs, job_events")
         counts = [connection.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in ("jobs", "job_events")]
-    print(json.dumps({"machine": machine(), "jobs": counts[0], "events": counts[1],
-                      "seconds": round(time.perf_counter() - started)}))
+    print(
+        json.dumps(
+            {
+                "machine": machine(),
+                "jobs": counts[0],
+                "events": counts[1],
+                "seconds": round(time.perf_counter() - started),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Lists and shows on full tables (benchmarks/fill.py): the p95 of each kind of request.
 
-    python benchmarks/reading.py
+python benchmarks/reading.py
 """
 
 import argparse
@@ -69,7 +69,11 @@ async def main() -> None:
                 "p95_ms": round(times[int(len(times) * 0.95)] * 1000, 1),
             }
     worst = max(r["p95_ms"] for r in result.values())
-    print(json.dumps({"machine": machine(), "jobs": jobs, "events": events, "worst_p95_ms": worst, "requests": result}, indent=2))
+    print(
+        json.dumps(
+            {"machine": machine(), "jobs": jobs, "events": events, "worst_p95_ms": worst, "requests": result}, indent=2
+        )
+    )
 
 
 if __name__ == "__main__":

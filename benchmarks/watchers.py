@@ -132,16 +132,29 @@ async def main() -> None:
         process.join()
     missed = sum(arguments.watchers - len(seen.get(seq, [])) for seq in sent)
     late = sorted(at - sent[seq] for seq in sent for at in seen[seq])
-    print(json.dumps({
-        "machine": machine(), "watchers": arguments.watchers, "events": arguments.events,
-        "per_second": arguments.per_second, "missed": missed,
-        "p50_ms": round(late[len(late) // 2] * 1000, 1), "p99_ms": round(late[int(len(late) * 0.99)] * 1000, 1),
-        "max_ms": round(late[-1] * 1000, 1),
-    }, indent=2))
+    print(
+        json.dumps(
+            {
+                "machine": machine(),
+                "watchers": arguments.watchers,
+                "events": arguments.events,
+                "per_second": arguments.per_second,
+                "missed": missed,
+                "p50_ms": round(late[len(late) // 2] * 1000, 1),
+                "p99_ms": round(late[int(len(late) * 0.99)] * 1000, 1),
+                "max_ms": round(late[-1] * 1000, 1),
+            },
+            indent=2,
+        )
+    )
 
 
 def message() -> dict[str, object]:
-    return {"type": "metric", "at": datetime.now(UTC).isoformat(), "data": {"step": time.time_ns() // 1000, "loss": 1.5}}
+    return {
+        "type": "metric",
+        "at": datetime.now(UTC).isoformat(),
+        "data": {"step": time.time_ns() // 1000, "loss": 1.5},
+    }
 
 
 async def report(session: aiohttp.ClientSession, job_id: str, body: dict[str, object]) -> None:

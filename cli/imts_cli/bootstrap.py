@@ -68,9 +68,7 @@ def become(program: Path, arguments: list[str]) -> NoReturn:
 def test(tree: Path, environment: Path, pytest_arguments: list[str]) -> int:
     """Every check in order; a check that fails ends the run, so that its words are the last."""
     os.chdir(tree)
-    for name in [
-        name for name in os.environ if name.startswith("IMTS_") and not name.startswith("IMTS_TEST_")
-    ]:
+    for name in [name for name in os.environ if name.startswith("IMTS_") and not name.startswith("IMTS_TEST_")]:
         del os.environ[name]
     os.environ["PATH"] = f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     for tool, *arguments in (*CHECKS, ("pytest", *pytest_arguments)):
@@ -116,11 +114,7 @@ def fingerprint(tree: Path, name: str) -> str:
 
 
 def _stamped(stamp: Path, wanted: str) -> bool:
-    return (
-        stamp.is_file()
-        and stamp.read_text() == wanted
-        and (stamp.with_suffix("") / "bin" / "python").exists()
-    )
+    return stamp.is_file() and stamp.read_text() == wanted and (stamp.with_suffix("") / "bin" / "python").exists()
 
 
 @contextmanager
@@ -204,9 +198,7 @@ def _quiet(command: list[str]) -> "subprocess.CompletedProcess[str]":
 def _run(command: list[object], environment: dict[str, str]) -> None:
     result = subprocess.run([str(part) for part in command], check=False, env=environment)
     if result.returncode:
-        raise BootstrapError(
-            "The environment could not be installed; what uv said stands above. Run this again."
-        )
+        raise BootstrapError("The environment could not be installed; what uv said stands above. Run this again.")
 
 
 def _last_line(text: str) -> str:

@@ -44,11 +44,7 @@ def examine(home: Home) -> list[Check]:
 def _machine(home: Home) -> Iterator[Check]:
     yield Check("ok", "python", f"{platform.python_version()} at {sys.executable}")
     place = shutil.which("uv") or next((str(p) for p in home.root.glob("tools/**/bin/uv")), None)
-    yield (
-        Check("ok", "uv", place)
-        if place
-        else Check("warn", "uv", "not found", "the next `./imts` fetches it")
-    )
+    yield (Check("ok", "uv", place) if place else Check("warn", "uv", "not found", "the next `./imts` fetches it"))
     stamped = (home.root / "envs" / "platform.stamp").exists()
     inside = Path(sys.prefix) == home.root / "envs" / "platform"
     if inside and not stamped:
@@ -85,11 +81,7 @@ def _data(home: Home) -> Iterator[Check]:
 
 def _ports(home: Home) -> list[Check]:
     found = state.read(home)
-    ours = (
-        {service.port for service in found.services}
-        if found is not None and found.supervisor.alive
-        else set()
-    )
+    ours = {service.port for service in found.services} if found is not None and found.supervisor.alive else set()
     checks = []
     for service, port in ports_from_environment().items():
         user = user_of(port)

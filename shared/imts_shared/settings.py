@@ -51,9 +51,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="IMTS_", extra="ignore", validate_default=True)
 
-    profile: Literal["dev", "prod"] = Field(
-        "dev", description="Which part of the file's `profiles` is in force."
-    )
+    profile: Literal["dev", "prod"] = Field("dev", description="Which part of the file's `profiles` is in force.")
     home: Path = Field(Path(".imts"), description="Where a single machine keeps its state.")
     host: str = Field("127.0.0.1", description="The address that servers listen on.")
     redis_url: SecretStr = Field(description="Redis or Valkey, the doorbell between watcher and workers.")
@@ -61,13 +59,9 @@ class Settings(BaseSettings):
     storage_options: dict[str, str] = Field(
         default_factory=dict, description="Options of the storage client, such as endpoint or region."
     )
-    service_key: SecretStr = Field(
-        description="The key by which the services of one platform know each other."
-    )
+    service_key: SecretStr = Field(description="The key by which the services of one platform know each other.")
     control_plane_url: str = Field("http://127.0.0.1:8080", description="Where the control plane answers.")
-    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least level logged."
-    )
+    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
     log_format: Literal["text", "json"] = Field("text", description="json in containers.")
 
     @classmethod

@@ -6,8 +6,8 @@
     FileNotFoundError       nothing lies under that key
 
 A key is a relative posix path. Every write is atomic: a key shows the whole content or does not exist. An
-upload that is cut off leaves nothing on a disk; on S3 it can leave an unfinished multipart upload, which readers
-never see and a bucket's lifecycle rule should remove.
+upload that is cut off leaves nothing on a disk; on S3 it can leave an unfinished multipart upload, which
+readers never see and a bucket's lifecycle rule should remove.
 """
 
 import errno
@@ -179,8 +179,9 @@ class Storage:
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Key and length of every file in the folder `prefix`, in no particular order."""
-        with _named_errors(checked(prefix)):
-            for batch in obstore.list(self._store, prefix + "/"):
+        folder = checked(prefix.rstrip("/"))
+        with _named_errors(folder):
+            for batch in obstore.list(self._store, folder + "/"):
                 for item in batch:
                     yield item["path"], int(item["size"])
 
@@ -189,7 +190,11 @@ class Storage:
         if self._root is None and self.size(key) > LARGEST_SERVER_COPY:
             with _named_errors(key):
                 source = obstore.get(self._store, key).stream(READ_AHEAD)
-                obstore.put(self._store, to, source, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+                with obstore.open_writer(
+                    self._store, to, buffer_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+                ) as target:
+                    for part in source:
+                        target.write(part)
             self.delete(key)
             return
         with _named_errors(checked(key)):
@@ -205,12 +210,13 @@ class Storage:
 
     def delete_prefix(self, prefix: str) -> None:
         """Deletes the folder `prefix` with all it holds, unfinished uploads on a disk included."""
-        path = self.local_path(prefix)
+        folder = checked(prefix.rstrip("/"))
+        path = self.local_path(folder)
         if path is not None:
             shutil.rmtree(path, ignore_errors=True)
             return
-        with _named_errors(prefix):
-            for batch in obstore.list(self._store, prefix + "/", chunk_size=1000):
+        with _named_errors(folder):
+            for batch in obstore.list(self._store, folder + "/", chunk_size=1000):
                 obstore.delete(self._store, [item["path"] for item in batch])
 
     async def put_stream(self, key: str, chunks: AsyncIterable[bytes]) -> int:
@@ -237,9 +243,7 @@ class Storage:
             )
         return written
 
-    async def stream(
-        self, key: str, chunk: int = MIB, start: int = 0, end: int | None = None
-    ) -> AsyncIterator[bytes]:
+    async def stream(self, key: str, chunk: int = MIB, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes from `start` up to, not including, `end`."""
         with _named_errors(checked(key)):
             found: GetResult

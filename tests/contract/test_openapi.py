@@ -10,11 +10,11 @@ from pathlib import Path
 import psycopg
 import pytest
 import uvicorn
-from tests.conftest import free_port
-from tests.control_plane.conftest import NewKey
 
 from control_plane.api.app import create_app
 from control_plane.settings import ControlPlaneSettings
+from tests.conftest import free_port
+from tests.control_plane.conftest import NewKey
 
 
 @pytest.fixture

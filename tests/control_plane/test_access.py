@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.control_plane.conftest import NewKey
-from tests.control_plane.test_jobs import TRAINING, submit
 
 from control_plane.api.app import create_app
 from control_plane.settings import ControlPlaneSettings
 from imts_shared.contracts.access import Role
+from tests.control_plane.conftest import NewKey
+from tests.control_plane.test_jobs import TRAINING, submit
 
 OPEN = {"/healthz", "/readyz", "/info", "/metrics", "/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"}
 READS = {Role.admin, Role.member, Role.viewer}

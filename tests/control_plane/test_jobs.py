@@ -5,10 +5,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.control_plane.worker_side import WorkerSide
 
 from control_plane.database import Database
 from control_plane.settings import ControlPlaneSettings
+from tests.control_plane.worker_side import WorkerSide
 
 TRAINING = {
     "modelName": "meta-llama/Llama-3-8b",

@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.conftest import SERVICE_KEY
-from tests.control_plane.test_jobs import submit
-from tests.control_plane.worker_side import WorkerSide, execute
 
 from control_plane.database import Database
 from control_plane.hints import Hints
 from control_plane.watcher.leases import end_silent_attempts
 from imts_shared.contracts.internal import RunMessage
+from tests.conftest import SERVICE_KEY
+from tests.control_plane.test_jobs import submit
+from tests.control_plane.worker_side import WorkerSide, execute
 
 
 @pytest.fixture

@@ -168,4 +168,4 @@ def test_a_released_attempt_gives_its_try_back_and_a_user_starts_the_count_anew(
 
 
 def test_an_attempt_lives_in_three_states() -> None:
-    assert HELD_STATES == {S.dispatched, S.running, S.stopping}
+    assert {S.dispatched, S.running, S.stopping} == HELD_STATES

@@ -5,12 +5,12 @@ from typing import Any
 
 import httpx
 import psycopg
-from tests.conftest import SERVICE_KEY
 
 from control_plane.database import Database
 from control_plane.hints import Hints
 from control_plane.watcher.dispatch import Dispatcher
 from imts_shared.contracts.internal import RunMessage
+from tests.conftest import SERVICE_KEY
 
 
 class Mailbox:

@@ -63,9 +63,7 @@ class Copy:
 
     def start(self) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "tests.local.stand_in", "platform"]
-        supervisor = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=self.environment, cwd=TREE
-        )
+        supervisor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.environment, cwd=TREE)
         assert supervisor.stdout is not None
         for line in supervisor.stdout:
             if line == "ready\n":

@@ -21,9 +21,7 @@ def command(home: Path) -> tuple[list[str], dict[str, str]]:
 
 def imts(home: Path) -> "subprocess.CompletedProcess[str]":
     arguments, environment = command(home)
-    return subprocess.run(
-        arguments, check=False, capture_output=True, text=True, env=environment, timeout=110
-    )
+    return subprocess.run(arguments, check=False, capture_output=True, text=True, env=environment, timeout=110)
 
 
 @pytest.mark.slow

@@ -76,9 +76,7 @@ def test_a_setup_that_was_cut_off_is_done_again(copy: Copy) -> None:
     assert not unfinished.exists()
 
 
-def test_a_full_disk_is_refused_before_anything_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "LEAST_FREE_BYTES", shutil.disk_usage(tmp_path).free * 2)
     with pytest.raises(LocalError, match="MB free and IMTS needs"):
         Home(tmp_path / "home").prepare()
@@ -87,9 +85,7 @@ def test_a_full_disk_is_refused_before_anything_starts(
 def test_an_outside_server_that_does_not_answer_is_named_without_its_password(
     new_copy: Callable[..., Copy],
 ) -> None:
-    copy = new_copy(
-        IMTS_DATABASE_URL="postgresql://imts:hidden@127.0.0.1:1/imts", IMTS_REDIS_URL="redis://127.0.0.1:1"
-    )
+    copy = new_copy(IMTS_DATABASE_URL="postgresql://imts:hidden@127.0.0.1:1/imts", IMTS_REDIS_URL="redis://127.0.0.1:1")
     said = refused(copy.imts("up"))
     assert "Postgres at postgresql://127.0.0.1:1/imts (IMTS_DATABASE_URL) cannot be used" in said
     assert "hidden" not in said

@@ -23,9 +23,7 @@ def test_a_killed_supervisor_leaves_no_orphan_and_the_next_has_all_data(copy: Co
         for number in range(50):
             connection.execute("INSERT INTO kept VALUES (%s)", [number])
         end(supervisor, signal.SIGKILL)
-    services = [
-        processes.Record(one.pid, one.started) for one in copy.state().services if one.pid is not None
-    ]
+    services = [processes.Record(one.pid, one.started) for one in copy.state().services if one.pid is not None]
     assert len(services) == 4
     assert eventually(lambda: not any(one.alive for one in services), within=8)
     supervisor = copy.start()

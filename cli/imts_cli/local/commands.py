@@ -47,9 +47,7 @@ def status_command(
         for one in found["services"]:
             memory = f"{one['memoryBytes'] / 2**20:.0f} MB"
             pid = one["pid"] or "-"
-            print(
-                f"{one['name']:<17}{one['state']:<12}{pid:>8}{one['port']:>7}{one['restarts']:>10}{memory:>10}"
-            )
+            print(f"{one['name']:<17}{one['state']:<12}{pid:>8}{one['port']:>7}{one['restarts']:>10}{memory:>10}")
         print(f"\nAPI {found['url']}   admin key {found['api_key_file']}")
     if not found["ready"]:
         raise typer.Exit(NOT_READY)

@@ -24,9 +24,7 @@ def ports_from_environment() -> dict[str, int]:
         named = os.environ.get(variable)
         ports[service] = _number(variable, named, 1) if named else standard + offset
         if ports[service] > 65_535:
-            raise LocalError(
-                f"{OFFSET}={offset} puts {service} on port {ports[service]}: take a smaller one."
-            )
+            raise LocalError(f"{OFFSET}={offset} puts {service} on port {ports[service]}: take a smaller one.")
     return ports
 
 
@@ -59,9 +57,7 @@ def user_of(port: int) -> str | None:
             continue
         try:
             if any(str(entry.readlink()) in inodes for entry in (folder / "fd").iterdir()):
-                command = (
-                    (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                )
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 return f"`{command[:100]}` (process {folder.name})"
         except OSError:
             continue

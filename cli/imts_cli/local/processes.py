@@ -35,9 +35,7 @@ def start_time(pid: int) -> str:
     if sys.platform == "linux":
         fields = _stat(pid)
         return "" if not fields or fields[0] in "ZX" else fields[19]
-    answer = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)], check=False, capture_output=True, text=True
-    )
+    answer = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], check=False, capture_output=True, text=True)
     return answer.stdout.strip()
 
 
@@ -90,9 +88,7 @@ def _send(pid: int, number: signal.Signals) -> None:
 def memory_of_tree(pid: int) -> int:
     """Bytes of the process and all below it; what they share is divided among them where the kernel says so."""
     if sys.platform != "linux":
-        answer = subprocess.run(
-            ["ps", "-o", "rss=", "-p", str(pid)], check=False, capture_output=True, text=True
-        )
+        answer = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], check=False, capture_output=True, text=True)
         return int(answer.stdout.strip() or 0) * 1024
     children: dict[int, list[int]] = {}
     for folder in PROC.iterdir():

@@ -78,9 +78,7 @@ def platform_services(ports: Mapping[str, int]) -> tuple[Service, ...]:
     """Stopped by `stop_order`: who takes work first, so that it can still report; who answers last."""
     return (
         http_service("control-plane", "control_plane", "api", ports["control-plane"], needs_schema=True),
-        http_service(
-            "watcher", "control_plane", "watcher", ports["watcher"], needs_schema=True, stop_order=0
-        ),
+        http_service("watcher", "control_plane", "watcher", ports["watcher"], needs_schema=True, stop_order=0),
         http_service("analyzer", "analyzer_service", "api", ports["analyzer"]),
         http_service(
             "analyzer-worker",

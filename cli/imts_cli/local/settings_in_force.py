@@ -40,9 +40,7 @@ def settings(home: Home, in_file: Mapping[str, object]) -> Iterator[InForce]:
             yield InForce(name, _masked(value) if secret else value, source)
 
 
-def _value(
-    name: str, default: object, in_file: Mapping[str, object], chosen: Mapping[str, str]
-) -> tuple[str, str]:
+def _value(name: str, default: object, in_file: Mapping[str, object], chosen: Mapping[str, str]) -> tuple[str, str]:
     variable = f"IMTS_{name.upper()}"
     if variable in os.environ:
         return os.environ[variable], f"environment, {variable}"

@@ -35,9 +35,7 @@ class State:
     def leftovers(self) -> list[Record]:
         """Processes of that run that live still: those on record, and those that carry the run's id."""
         recorded = [Record(s.pid, s.started) for s in self.services if s.pid is not None]
-        return list(
-            {process.pid: process for process in (*recorded, *of_run(self.run)) if process.alive}.values()
-        )
+        return list({process.pid: process for process in (*recorded, *of_run(self.run)) if process.alive}.values())
 
 
 def write(home: Home, state: State) -> None:

@@ -26,9 +26,7 @@ def up(home: Home, say: Callable[[str], None]) -> None:
     with lock:
         plan = make_plan(home, ports_from_environment())
         started = time.monotonic()
-        Supervisor(home, plan, say).run(
-            when_ready=lambda: say(welcome(home, plan.url, time.monotonic() - started))
-        )
+        Supervisor(home, plan, say).run(when_ready=lambda: say(welcome(home, plan.url, time.monotonic() - started)))
         say("IMTS is down.")
 
 

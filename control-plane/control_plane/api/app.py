@@ -64,10 +64,12 @@ class Observed:
 
 async def _stay_present(database: Database) -> None:
     """Beats once a second, so that the watcher knows since when workers could have been heard."""
+    starting = True
     while True:
         with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
             async with database.transaction() as session:
-                await presence.note_presence(session, presence.API)
+                await presence.note_presence(session, presence.API, starting=starting)
+            starting = False
         await asyncio.sleep(presence.API_BEAT_SECONDS)
 
 

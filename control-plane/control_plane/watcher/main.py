@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import psycopg
 import uvloop
-from imts_shared.health import serve_health
 from loguru import logger
 from sqlalchemy.exc import SQLAlchemyError
 
+import control_plane.tables  # noqa: F401 - a foreign key must find its table
 from control_plane.database import Database
 from control_plane.hints import QUEUE, Hints
 from control_plane.settings import ControlPlaneSettings, settings
@@ -19,6 +19,7 @@ from control_plane.watcher.dispatch import Dispatcher
 from control_plane.watcher.leader import Leadership
 from control_plane.watcher.leases import end_silent_attempts
 from control_plane.watcher.upkeep import Upkeep
+from imts_shared.health import serve_health
 from imts_shared.logs import start_logging
 from imts_shared.storage import Storage
 from imts_shared.worker.doorbell import Doorbell, DoorbellAway

@@ -92,13 +92,13 @@ def _answer(row: WorkerRow, busy: int, alive: bool) -> Worker:
     )
 
 
-async def note_presence(session: AsyncSession, name: str) -> None:
-    """Says that this part is there. A break in it begins a new `since`, from which leases are counted anew."""
+async def note_presence(session: AsyncSession, name: str, *, starting: bool = False) -> None:
+    """Says that this part is there. A break in it, or a start, begins a new `since`, from which leases count anew."""
     statement = insert(PresenceRow).values(name=name, since=_NOW, seen_at=_NOW)
     broken = text(f"presence.seen_at < clock_timestamp() - interval '{API_BEAT_SECONDS * 4} seconds'")
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=["name"],
-            set_={"since": case((broken, _NOW), else_=col(PresenceRow.since)), "seen_at": _NOW},
+            set_={"since": _NOW if starting else case((broken, _NOW), else_=col(PresenceRow.since)), "seen_at": _NOW},
         )
     )

@@ -8,7 +8,6 @@ from pydantic import Field
 from imts_shared.contracts.base import Answer, Request
 from imts_shared.contracts.jobs import EventType, JobKind, Reason
 
-
 LARGEST = 2**31 - 1
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from imts_shared.contracts.base import Answer, ProjectName, Request
+from imts_shared.contracts.base import Answer, Request
 
 
 class JobKind(StrEnum):

@@ -1,7 +1,7 @@
 """What sender and worker agree on in Redis: the task's name, the queue's shape, the Celery app."""
 
 from celery import Celery
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 
 TASK = "imts.run"
 
@@ -9,8 +9,9 @@ TASK = "imts.run"
 def own_queue(name: str) -> Queue:
     """A worker's own queue on the default exchange, where the routing key is the queue.
 
-    Other exchanges keep their bindings in Redis; after a wipe a sender would find no binding and the message would
-    go nowhere until the worker declared its queue again. Messages need no acknowledgement: the claim decides.
+    Other exchanges keep their bindings in Redis; after a wipe a sender would find no binding and the message
+    would go nowhere until the worker declared its queue again. Messages need no acknowledgement: the claim
+    decides.
     """
     return Queue(name, Exchange(""), routing_key=name, no_ack=True)
 
@@ -23,9 +24,6 @@ def celery_app(redis_url: str, socket_timeout: float | None = None) -> Celery:
             "socket_timeout": socket_timeout,
             "socket_keepalive": True,
             "health_check_interval": 5,
-            "interval_start": 0,
-            "interval_step": 0,
-            "interval_max": 0,
         },
         task_serializer="json",
         accept_content=["json"],

@@ -4,8 +4,9 @@ import threading
 from uuid import uuid4
 
 from celery import Celery
-from kombu import Connection, Producer
+from kombu.connection import Connection
 from kombu.exceptions import KombuError
+from kombu.messaging import Producer
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -57,6 +58,7 @@ class Doorbell:
     def _send(self, queue: str, message: RunMessage) -> None:
         if self._producer is None:
             self._connection = self._app.connection_for_write()
+            self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, interval_max=0)
             self._producer = Producer(self._connection.channel(), serializer="json", auto_declare=False)
         task = self._app.amqp.as_task_v2(
             str(uuid4()),
