@@ -51,26 +51,32 @@ class Platform:
         return {"Authorization": f"Bearer {self.key}"}
 
     async def ensure_project(self, name: str) -> None:
-        async with aiohttp.ClientSession(self.url, headers=self.headers) as session:
-            async with session.post("/api/projects", json={"name": name}) as answer:
-                assert answer.status in {201, 409}, await answer.text()
+        async with (
+            aiohttp.ClientSession(self.url, headers=self.headers) as session,
+            session.post("/api/projects", json={"name": name}) as answer,
+        ):
+            assert answer.status in {201, 409}, await answer.text()
 
     async def upload(self, project: str, name: str, content: bytes) -> str:
         form = aiohttp.FormData()
         form.add_field("name", name)
         form.add_field("project", project)
         form.add_field("file", content, filename=f"{name}.jsonl")
-        async with aiohttp.ClientSession(self.url, headers=self.headers) as session:
-            async with session.post("/api/datasets", data=form) as answer:
-                body = await answer.json(content_type=None)
-                assert answer.status in {200, 201}, body
-                return str(body["id"])
+        async with (
+            aiohttp.ClientSession(self.url, headers=self.headers) as session,
+            session.post("/api/datasets", data=form) as answer,
+        ):
+            body = await answer.json(content_type=None)
+            assert answer.status in {200, 201}, body
+            return str(body["id"])
 
     async def quiet(self, project: str) -> None:
         """Jobs of this project stay queued: what is measured is their storing, not their running."""
-        async with aiohttp.ClientSession(self.url, headers=self.headers) as session:
-            async with session.patch(f"/api/projects/{project}", json={"maxRunningJobs": 0}) as answer:
-                assert answer.status == 200, await answer.text()
+        async with (
+            aiohttp.ClientSession(self.url, headers=self.headers) as session,
+            session.patch(f"/api/projects/{project}", json={"maxRunningJobs": 0}) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
 
     async def clear(self, project: str) -> None:
         with psycopg.connect(self.database_url, autocommit=True) as connection:

@@ -91,9 +91,11 @@ async def main() -> None:
     parser.add_argument("--per-second", type=float, default=10)
     arguments = parser.parse_args()
     platform = Platform.from_arguments(arguments)
-    async with aiohttp.ClientSession(platform.url, headers=platform.headers) as session:
-        async with session.post("/api/export/jobs", json={"name": "watched"}) as answer:
-            job_id = (await answer.json())["id"]
+    async with (
+        aiohttp.ClientSession(platform.url, headers=platform.headers) as session,
+        session.post("/api/export/jobs", json={"name": "watched"}) as answer,
+    ):
+        job_id = (await answer.json())["id"]
     token = claimed(platform, job_id)
     headers = {"Authorization": f"Bearer {token}"}
     until = 3 + arguments.events

@@ -1,6 +1,7 @@
 """A whole platform of separate processes, each of which can be killed, frozen and started again."""
 
 import contextlib
+import json
 import os
 import pwd
 import shutil
@@ -80,7 +81,7 @@ class ChaosPlatform:
             "IMTS_RETRY_DELAY_SECONDS": "0.2",
             "IMTS_RETRY_DELAY_MAX_SECONDS": "1",
             "IMTS_STOP_GRACE_SECONDS": "4",
-            "IMTS_CHAOS_TICKS": str(self.ticks),
+            "CHAOS_TICKS": str(self.ticks),
             "PYTHONPATH": str(Path(__file__).parent.parent.parent),
         }
         self.processes: dict[str, Process] = {}
@@ -166,19 +167,13 @@ class ChaosPlatform:
             client.flushall()
 
     def children(self) -> list[int]:
-        """Processes of engines: those whose parent chain leads to a worker and that tick."""
-        workers = {process.pid for name, process in self.processes.items() if name.startswith("worker-")}
-        parents: dict[int, int] = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    stat = (entry / "stat").read_text()
-                    parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+        """Engines at work: who ticked in the last moment and is alive."""
         found = []
-        for pid, parent in parents.items():
-            grand = parents.get(parent, 0)
-            if grand in workers:
-                found.append(pid)
+        for path in self.ticks.iterdir():
+            if time.time() - path.stat().st_mtime < 0.5:
+                pid = json.loads(path.read_text().splitlines()[-1])["pid"]
+                if Path(f"/proc/{pid}").exists():
+                    found.append(pid)
         return found
 
     # the processes

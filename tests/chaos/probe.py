@@ -11,7 +11,7 @@ from typing import Any
 
 from imts_shared.worker.engine import EngineJob, Stopped
 
-TICKS = "IMTS_CHAOS_TICKS"
+TICKS = "CHAOS_TICKS"
 
 
 def run(job: EngineJob) -> dict[str, Any]:

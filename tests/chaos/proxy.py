@@ -1,5 +1,6 @@
 """A TCP proxy between workers and the control plane that can drop, delay and swallow."""
 
+import contextlib
 import random
 import socket
 import threading
@@ -61,8 +62,6 @@ class FaultyProxy:
             pass
         finally:
             for end in (source, target):
-                try:
+                with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
                 end.close()

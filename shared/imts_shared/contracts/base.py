@@ -21,9 +21,9 @@ class Request(BaseModel):
     @classmethod
     def numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """pydantic alone would take `true` for 1 and "3" for 3."""
-        if isinstance(value, bool | str) and info.field_name is not None:
-            if _numeric(cls.model_fields[info.field_name].annotation):
-                raise ValueError(f"must be a number, not {'text' if isinstance(value, str) else 'true or false'}")
+        name = info.field_name
+        if isinstance(value, bool | str) and name is not None and _numeric(cls.model_fields[name].annotation):
+            raise ValueError(f"must be a number, not {'text' if isinstance(value, str) else 'true or false'}")
         return value
 
 

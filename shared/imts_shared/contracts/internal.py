@@ -52,7 +52,7 @@ class ClaimAnswer(Answer):
     project: str
     attempt: int
     spec: dict[str, Any]
-    inputs: list[DatasetInput] = []
+    inputs: list[DatasetInput] = Field(default_factory=list)
     prefix: str = Field(description="The only place in storage where this attempt may write.")
     resume_from: Checkpoint | None = None
     lease_seconds: float
@@ -119,5 +119,5 @@ class WorkerBeat(Request):
     host: str = Field(max_length=255)
     pid: int = Field(ge=0, le=LARGEST)
     version: str = Field(max_length=50)
-    devices: list[Device] = []
+    devices: list[Device] = Field(default_factory=list)
     draining: bool = False
