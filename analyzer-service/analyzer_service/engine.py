@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from analyzer_service.profile import reading
+from analyzer_service import reading
 from analyzer_service.profile.duplicates import Duplicates
 from analyzer_service.profile.rows import Profile
 from imts_shared.contracts.internal import DatasetInput
@@ -57,20 +57,6 @@ def _pass(job: EngineJob, dataset: DatasetInput, profile: Profile) -> None:
 
 
 def _rows(job: EngineJob, dataset: DatasetInput) -> Iterator[reading.Row]:
-    if dataset.file_type == "parquet":
-        path = job.storage.local_path(dataset.key)
-        if path is None:
-            path = job.scratch / "data.parquet"
-            job.storage.download(dataset.key, path)
-        if path.stat().st_size:
-            yield from reading.read_parquet(path)
-        return
-    with job.storage.open(dataset.key) as file:
-        if dataset.file_type == "csv":
-            yield from reading.read_csv(file)
-        elif dataset.file_type == "json":
-            yield from reading.read_json(file, job.storage.size(dataset.key))
-        elif dataset.file_type == "jsonl":
-            yield from reading.read_jsonl(file)
-        else:
-            raise BadConfig(f"No reader for files of type {dataset.file_type}.")
+    if dataset.file_type not in reading.FILE_TYPES:
+        raise BadConfig(f"No reader for files of type {dataset.file_type}.")
+    return reading.rows(job.storage, dataset.key, dataset.file_type, job.scratch)

@@ -5,13 +5,14 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 import orjson
 
 from imts_shared.contracts.datasets import FileType
 from imts_shared.storage import Storage
 
+FILE_TYPES: frozenset[str] = frozenset(get_args(FileType))
 LONGEST_LINE = 64 * 2**20
 SMALL_FILE = 8 * 2**20
 ROWS_AT_ONCE = 4_096
@@ -95,13 +96,14 @@ def head_of(storage: Storage, key: str) -> bytes:
         return file.read(_HEAD)
 
 
-def rows(storage: Storage, key: str, kind: FileType, scratch: Path) -> Iterator[Row]:
+def rows(storage: Storage, key: str, kind: str, scratch: Path) -> Iterator[Row]:
     if kind == "parquet":
         path = storage.local_path(key)
         if path is None:
             path = scratch / "data.parquet"
             storage.download(key, path)
-        yield from _parquet(path)
+        if path.stat().st_size:
+            yield from _parquet(path)
         return
     with storage.open(key) as file:
         if kind == "jsonl":
@@ -143,6 +145,8 @@ def _json(file: BinaryIO, size: int) -> Iterator[Row]:
     """A small file at once, a large array as a stream; a single object is one row."""
     if size <= SMALL_FILE:
         content = file.read().removeprefix(_BOM)
+        if not content.strip():
+            return
         try:
             parsed = orjson.loads(content)
         except orjson.JSONDecodeError as error:

@@ -56,7 +56,7 @@ class Rounds:
         order = [names[n % len(names)] for n in range(count)]
         self.chance.shuffle(order)
         for number, fault in enumerate(order, start=1):
-            self._submit(self.chance.randrange(1, 4))
+            self._submit(self.chance.randrange(2, 6))
             user = threading.Thread(target=self._be_a_user)
             user.start()
             time.sleep(self.chance.uniform(0.2, 2.0))
