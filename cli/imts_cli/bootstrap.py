@@ -138,7 +138,9 @@ def _install(tree: Path, home: Path, name: str, environment: Path, *, afresh: bo
     lock = tree / "locks" / f"{name}.txt"
     _run([uv, "pip", "sync", "--python", python, "--require-hashes", lock], settings)
     editable = [part for package in PACKAGES for part in ("-e", tree / package)]
-    _run([uv, "pip", "install", "--quiet", "--python", python, "--no-deps", *editable], settings)
+    _run(
+        [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--no-build-isolation", *editable], settings
+    )
 
 
 def uv_settings(environment: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
