@@ -265,3 +265,15 @@ async def test_a_report_is_never_refused_for_what_an_engine_printed(
     assert taken.status_code == 200, taken.text
     [line] = (await admin.get(f"/api/jobs/{job_id}/logs")).json()["items"]
     assert line["text"] == "a\ufffdb \\u0000"
+
+
+async def test_free_slots_go_to_priority_first_and_then_fairly_round_the_projects(
+    admin: httpx.AsyncClient, worker: WorkerSide
+) -> None:
+    await worker.join(kinds=("training",), slots=4)
+    mine = [(await submit(admin))["id"] for _ in range(5)]
+    theirs = (await submit(admin, project="other"))["id"]
+    urgent = (await submit(admin, priority=5))["id"]
+    sent = [message.job_id for message in await worker.dispatch()]
+    assert sent == [urgent, theirs, mine[0], mine[1]]
+    assert await worker.dispatch() == [], "no more than there is room for"
