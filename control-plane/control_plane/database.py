@@ -37,6 +37,7 @@ class Database:
             max_overflow=0,
             pool_timeout=15,
             pool_use_lifo=True,
+            hide_parameters=True,
             json_serializer=_dumps,
             json_deserializer=orjson.loads,
             connect_args={"connect_timeout": 5, "application_name": "imts", "prepare_threshold": 3},

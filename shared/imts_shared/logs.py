@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -29,8 +30,9 @@ def _json_line(record: "Record") -> str:
         **record["extra"],
     }
     if record["exception"] is not None:
-        line["exception"] = "".join(str(record["exception"].value))
-        line["exceptionType"] = getattr(record["exception"].type, "__name__", None)
+        kind, value, trace = record["exception"]
+        line["exceptionType"] = getattr(kind, "__name__", None)
+        line["exception"] = "".join(traceback.format_exception(kind, value, trace))
     return json.dumps(line, default=str)
 
 
