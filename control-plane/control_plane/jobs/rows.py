@@ -75,6 +75,7 @@ class JobRow(SQLModel, table=True):
             postgresql_where=text("state = 'queued'"),
         ),
         Index("jobs_held", "worker_id", postgresql_where=text(_HELD)),
+        Index("jobs_succeeded", "kind", "ended_at", postgresql_where=text("state = 'succeeded'")),
         Index("jobs_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
         Index("jobs_labels", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}),
         Index("jobs_search", "search", postgresql_using="gin"),

@@ -243,6 +243,9 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'queued'"),
     )
     op.create_index("jobs_search", "jobs", ["search"], unique=False, postgresql_using="gin")
+    op.create_index(
+        "jobs_succeeded", "jobs", ["kind", "ended_at"], unique=False, postgresql_where=sa.text("state = 'succeeded'")
+    )
     op.create_table(
         "webhooks",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -357,6 +360,7 @@ def downgrade() -> None:
     op.drop_index("job_datasets_by_dataset", table_name="job_datasets")
     op.drop_table("job_datasets")
     op.drop_table("webhooks")
+    op.drop_index("jobs_succeeded", table_name="jobs", postgresql_where=sa.text("state = 'succeeded'"))
     op.drop_index("jobs_search", table_name="jobs", postgresql_using="gin")
     op.drop_index("jobs_queue", table_name="jobs", postgresql_where=sa.text("state = 'queued'"))
     op.drop_index("jobs_labels", table_name="jobs", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"})
