@@ -36,12 +36,13 @@ def test_refusals_prolong_a_lease_that_still_held_and_no_other() -> None:
 
 
 def test_silence_freezes_before_the_lease_ends_and_an_answer_thaws(worker: WorkerProcess, tmp_path: Path) -> None:
-    job = ticking(tmp_path, lease=2.0, beat=0.3)
+    lease = 4.0
+    job = ticking(tmp_path, lease=lease, beat=0.3)
     worker.send(job)
     child_of(job)
     worker.plane.silent = True
-    until(lambda: stands_still(job), 5, "frozen")
-    assert time.monotonic() - job.heard_at < 2.0
+    until(lambda: stands_still(job), lease, "frozen")
+    assert time.monotonic() - job.heard_at < lease
     worker.plane.silent = False
     until(lambda: not stands_still(job), 3, "thawed")
     job.order = "stop"
@@ -62,15 +63,18 @@ def test_a_frozen_child_whose_attempt_was_given_away_dies(worker: WorkerProcess,
 
 
 def test_a_control_plane_that_is_away_does_not_stop_the_work(worker: WorkerProcess, tmp_path: Path) -> None:
-    job = ticking(tmp_path, lease=1.0, beat=0.2)
+    lease = 4.0
+    job = ticking(tmp_path, lease=lease, beat=0.2)
     worker.send(job)
     child_of(job)
     worker.plane.down()
-    time.sleep(0.5)
-    ended = time.monotonic() + 2.5
-    while time.monotonic() < ended:
-        assert not stands_still(job)
-    worker.plane.up()
+    try:
+        time.sleep(0.5)
+        ended = time.monotonic() + lease * 1.25
+        while time.monotonic() < ended:
+            assert not stands_still(job)
+    finally:
+        worker.plane.up()
     job.order = "stop"
     assert worker.outcome(job)["status"] == "stopped"
 
@@ -80,20 +84,23 @@ def test_what_was_said_while_the_control_plane_was_away_arrives_once(worker: Wor
     worker.send(job)
     until(lambda: job.events("metric"), what="it talks")
     worker.plane.down()
-    time.sleep(1.5)
-    worker.plane.up()
+    try:
+        time.sleep(1.5)
+    finally:
+        worker.plane.up()
     assert worker.outcome(job)["status"] == "succeeded"
     assert [m["step"] for m in job.events("metric")] == list(range(1, 301))
 
 
 def test_the_child_of_a_stopped_worker_freezes_itself(worker: WorkerProcess, tmp_path: Path) -> None:
-    job = ticking(tmp_path, lease=1.6, beat=0.3)
+    lease = 4.0
+    job = ticking(tmp_path, lease=lease, beat=0.3)
     worker.send(job)
     child_of(job)
     worker.signal(signal.SIGSTOP)
     try:
-        until(lambda: stands_still(job), 3, "frozen")
-        assert time.monotonic() - job.heard_at < 1.6
+        until(lambda: stands_still(job), lease, "frozen")
+        assert time.monotonic() - job.heard_at < lease
         stood = ticks(job)
         time.sleep(1.5)
         assert ticks(job) == stood
@@ -105,11 +112,11 @@ def test_the_child_of_a_stopped_worker_freezes_itself(worker: WorkerProcess, tmp
 
 
 def test_a_stopped_worker_that_wakes_too_late_kills_its_child(worker: WorkerProcess, tmp_path: Path) -> None:
-    job = ticking(tmp_path, lease=1.2, beat=0.2)
+    job = ticking(tmp_path, lease=3.0, beat=0.2)
     worker.send(job)
     pid = child_of(job)
     worker.signal(signal.SIGSTOP)
-    until(lambda: stands_still(job), 3, "frozen")
+    until(lambda: stands_still(job), 4, "frozen")
     stood = ticks(job)
     time.sleep(1.2)
     job.over = True
