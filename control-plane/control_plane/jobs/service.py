@@ -233,7 +233,7 @@ def _words(asked: str) -> str:
     return " & ".join(f"'{word}':*" for word in words if word)
 
 
-NEWEST_LOOKED_AT = 10_000
+NEWEST_LOOKED_AT = 5_000
 _SCANS = text("SELECT set_config('enable_indexscan', :allowed, true), set_config('enable_seqscan', :allowed, true)")
 """Without plain scans only the bitmaps of the label and word indexes are left; for this transaction alone."""
 
