@@ -6,10 +6,7 @@ import hmac
 import os
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
-from multiprocessing import get_context
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -17,17 +14,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from loguru import logger
+from obstore.exceptions import BaseError
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
+from starlette.exceptions import HTTPException
 
+from analyzer_service.inspect.elsewhere import InspectionDied, inspect_elsewhere
 from analyzer_service.inspect.inspection import inspect, preview
 from analyzer_service.settings import settings
-from imts_shared.contracts.datasets import DatasetFormat, Inspection, InspectRequest, PreviewAnswer, PreviewRequest
+from imts_shared.contracts.datasets import Inspection, InspectRequest, PreviewAnswer, PreviewRequest
 from imts_shared.contracts.problems import Problem
 from imts_shared.logs import start_logging
 from imts_shared.storage import BadKey, Storage, StorageError
 
 SMALL_FILE = 2 * 2**20
-"""A file of this size is read in a thread; a larger one in a process, so that the api goes on answering."""
+"""Bytes. Such a file is read in a thread; a larger one in a process, so that the api goes on answering."""
+
+LARGE_FILES_AT_ONCE = 2
 
 SECONDS = Histogram("imts_inspect_seconds", "Time to inspect a file.", buckets=(0.01, 0.1, 1, 10, 60, 600))
 
@@ -47,6 +49,7 @@ async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(title="IMTS analyzer", version=version("imts-analyzer-service"), lifespan=_lifespan)
 _bearer = HTTPBearer(auto_error=False)
+_room_for_large_files = asyncio.Semaphore(LARGE_FILES_AT_ONCE)
 _started = time.time()
 
 
@@ -61,10 +64,6 @@ def _storage() -> Storage:
     return Storage(config.storage_url, config.storage_options)
 
 
-def _inspect_elsewhere(key: str, file_name: str, asked: DatasetFormat | None) -> Inspection:
-    return inspect(_storage(), key, file_name, asked)
-
-
 @app.post("/inspect", response_model=Inspection, dependencies=[Depends(_service)], summary="Judge a whole file")
 async def inspect_file(request: InspectRequest) -> Inspection:
     started = time.perf_counter()
@@ -73,10 +72,8 @@ async def inspect_file(request: InspectRequest) -> Inspection:
     if size <= SMALL_FILE:
         found = await asyncio.to_thread(inspect, storage, request.key, request.file_name, request.format)
     else:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            found = await asyncio.get_running_loop().run_in_executor(
-                pool, _inspect_elsewhere, request.key, request.file_name, request.format
-            )
+        async with _room_for_large_files:
+            found = await inspect_elsewhere(request)
     took = time.perf_counter() - started
     SECONDS.observe(took)
     logger.bind(bytes=size, rows=found.rows, bad=found.bad_rows, seconds=round(took, 3)).info("inspected")
@@ -138,7 +135,31 @@ async def _bad_key(_request: Request, _error: BadKey) -> Response:
 
 
 @app.exception_handler(StorageError)
-@app.exception_handler(BrokenProcessPool)
+@app.exception_handler(BaseError)
+@app.exception_handler(OSError)
 async def _away(_request: Request, error: Exception) -> Response:
     logger.bind(error=str(error)[:300]).warning("a file could not be read")
     return _answer(Refused(503, "storage_unavailable", "The file could not be read now.").problem)
+
+
+@app.exception_handler(InspectionDied)
+async def _died(_request: Request, error: InspectionDied) -> Response:
+    logger.bind(error=str(error)).error("an inspection died")
+    if error.for_good:
+        return _failed()
+    return _answer(Refused(503, "inspection_interrupted", "The inspection did not come to its end.").problem)
+
+
+@app.exception_handler(Exception)
+async def _unforeseen(_request: Request, _error: Exception) -> Response:
+    return _failed()
+
+
+def _failed() -> Response:
+    """Asked again, it would fail again: whoever asks must not wait for a better day."""
+    return _answer(Refused(500, "inspection_failed", "The analyzer failed on this file; its log says more.").problem)
+
+
+@app.exception_handler(HTTPException)
+async def _http(_request: Request, error: HTTPException) -> Response:
+    return _answer(Refused(error.status_code, "http_error", f"{error.detail}.").problem)

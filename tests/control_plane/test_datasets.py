@@ -9,9 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from control_plane.api.app import create_app
 from control_plane.database import Database
+from control_plane.datasets.analyzer import Analyzer
+from control_plane.datasets.service import Datasets
 from control_plane.hints import Hints
 from control_plane.settings import ControlPlaneSettings
 from control_plane.watcher.upkeep import Upkeep
@@ -165,6 +168,59 @@ async def test_a_used_data_set_is_not_deleted_and_an_unknown_one_not_used(client
     assert (refused.status_code, refused.json()["code"]) == (409, "dataset_in_use")
     await client.post(f"/api/jobs/{job['id']}/stop")
     assert (await client.delete("/api/datasets/set")).status_code == 204
+
+
+async def test_a_delete_waits_for_a_job_that_is_being_stored(client: httpx.AsyncClient, database: Database) -> None:
+    made = (await upload(client, GOOD)).json()
+    await upload(client, GOOD * 2, name="other")
+    job = (await client.post("/api/analysis/jobs", json={"dataset": "other"})).json()
+    async with database.transaction() as session:
+        insert = text("INSERT INTO job_datasets (job_id, dataset_id) VALUES (:job, :dataset)")
+        await session.execute(insert, {"job": job["id"], "dataset": made["id"]})
+        deleting = asyncio.create_task(client.delete("/api/datasets/set"))
+        await asyncio.sleep(0.3)
+        assert not deleting.done()
+    refused = await deleting
+    assert (refused.status_code, refused.json()["code"]) == (409, "dataset_in_use")
+
+
+async def test_a_file_that_can_never_be_judged_keeps_no_other_waiting(
+    config: ControlPlaneSettings,
+    database: Database,
+    analyzer: int,
+    admin: httpx.AsyncClient,
+    storage_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(config, "analyzer_url", "http://127.0.0.1:9")
+    async with (
+        served(create_app(config), free_port()) as blind,
+        httpx.AsyncClient(base_url=blind, headers=admin.headers, timeout=30) as client,
+    ):
+        lost = (await upload(client, GOOD)).json()
+        kept = (await upload(client, GOOD * 2, name="other")).json()
+        (storage_folder / "datasets" / lost["sha256"][:2] / lost["sha256"]).unlink()
+        judge = Analyzer(f"http://127.0.0.1:{analyzer}", config.service_key.get_secret_value())
+        try:
+            assert await Datasets(database, Storage(config.storage_url), judge).inspect_unchecked() == 2
+        finally:
+            await judge.close()
+        assert (await client.get(f"/api/datasets/{kept['id']}")).json()["state"] == "ready"
+        assert (await client.get(f"/api/datasets/{lost['id']}")).json()["state"] == "unreadable"
+        problems = (await client.get(f"/api/datasets/{lost['id']}/problems")).json()["items"]
+        assert [p["code"] for p in problems] == ["no_such_file"]
+        refused = (await client.post("/api/analysis/jobs", json={"dataset": lost["id"]})).json()
+        assert (refused["code"], "problems" in refused["hint"]) == ("dataset_not_ready", True)
+
+
+async def test_a_form_cannot_fill_the_memory_with_headers_nor_name_folders(client: httpx.AsyncClient) -> None:
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    long = b'--b\r\nContent-Disposition: form-data; name="file"; filename="' + b"a" * 100_000
+    refused = await client.post("/api/datasets", content=long, headers=form)
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_form")
+    for path in ("C:\\data\\b.jsonl", "../../b.jsonl"):
+        answer = await client.post("/api/datasets", files={"file": (path, GOOD)}, data={"name": "a"})
+        assert answer.json()["fileName"] == "b.jsonl"
 
 
 async def test_without_the_analyzer_it_is_kept_unchecked_and_judged_later(

@@ -11,7 +11,7 @@ F = DatasetFormat
 
 def format_of(row: Mapping[str, Any]) -> DatasetFormat:
     """The format that one row looks like."""
-    if "chosen" in row and "rejected" in row:
+    if "chosen" in row or "rejected" in row:
         return F.preference
     if "kto_tag" in row or ("label" in row and _has(row, "completion", "messages", "conversations", "output")):
         return F.kto

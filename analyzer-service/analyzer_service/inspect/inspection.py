@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from analyzer_service import reading
-from analyzer_service.inspect.formats import recognise
+from analyzer_service.inspect.formats import format_of, recognise
 from analyzer_service.inspect.rows import faults_of
 from imts_shared.contracts.datasets import DatasetFormat, Inspection, RowProblem
 from imts_shared.storage import Storage
@@ -19,6 +19,7 @@ LISTED = 10_000
 SAMPLED = 20
 LOOKED_AT = 100
 LONGEST_SAMPLE_TEXT = 2_000
+LARGEST_SAMPLE = 64 * 1024
 _LONGEST_MESSAGE = 500
 
 
@@ -40,12 +41,15 @@ class _Pass:
         kind: Any = "jsonl"
         try:
             kind = reading.file_type(reading.head_of(self._storage, self._key), self._file_name)
+            if kind == "csv" and self._format is None:
+                self._format = self._format_of_header()
             rows = reading.rows(self._storage, self._key, kind, self._scratch)
             self._read(rows)
         except reading.Unreadable as error:
-            self._bad += 1
-            self._rows += 1 if self._rows else 0
+            self._stop_at(error)
             self._note(error.line, error.code, error.message)
+        if not self._rows and not self._problems:
+            self._note(1, "no_rows", "The file holds no rows.")
         return Inspection(
             file_type=kind,
             format=self._format or DatasetFormat.unknown,
@@ -55,6 +59,23 @@ class _Pass:
             columns=list(self._columns),
             sample=self._sample,
         )
+
+    def _stop_at(self, error: reading.Unreadable) -> None:
+        """A file without one good row up to there is no data set at all: it counts as holding no rows."""
+        if self._rows == self._bad:
+            self._rows, self._bad, self._problems = 0, 1, []
+        else:
+            self._rows += 1
+            self._bad += 1
+
+    def _format_of_header(self) -> DatasetFormat | None:
+        """Columns have names even where no row can be read. A lone unknown one is what any text file looks like."""
+        names = reading.column_names(self._storage, self._key)
+        form = format_of(dict.fromkeys(names))
+        if form == DatasetFormat.unknown and len(names) == 1:
+            message = f"The first line, {names[0][:50]!r}, names no column of a known format."
+            raise reading.Unreadable("not_a_data_set", message)
+        return None if form == DatasetFormat.unknown else form
 
     def _read(self, rows: Iterator[reading.Row]) -> None:
         """The first rows say which format it is; then all are checked, these ones too."""
@@ -81,7 +102,7 @@ class _Pass:
             for fault in faults[:3]:
                 self._note(row.line, fault.code, fault.message)
         elif len(self._sample) < SAMPLED:
-            self._sample.append(_cut(row.content))
+            self._sample.append(_shown(row.content))
 
     def _note(self, line: int, code: str, message: str) -> None:
         if len(self._problems) < LISTED:
@@ -93,32 +114,43 @@ def preview(storage: Storage, key: str, kind: Any, offset: int, limit: int) -> l
     with tempfile.TemporaryDirectory(prefix="imts-preview-") as scratch:
         found: list[Any] = []
         try:
-            rows = islice(reading.rows(storage, key, kind, Path(scratch)), offset, offset + limit)
-            found.extend(
-                {"line": row.line, "unreadable": row.fault.message} if row.fault else _cut(row.content) for row in rows
-            )
+            rows = islice(reading.rows(storage, key, kind, Path(scratch), skip=offset), limit)
+            found.extend(map(_previewed, rows))
         except reading.Unreadable as error:
             found.append({"line": error.line, "unreadable": error.message})
         return found
+
+
+def _previewed(row: reading.Row) -> Any:
+    return {"line": row.line, "unreadable": row.fault.message} if row.fault else _shown(row.content)
 
 
 def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
-def _cut(value: Any, depth: int = 0) -> Any:
-    """Small enough to keep and to show, and such as JSON can say."""
-    if isinstance(value, str):
-        text = _clean(value)
-        return text if len(text) <= LONGEST_SAMPLE_TEXT else text[:LONGEST_SAMPLE_TEXT] + "…"
-    if depth > 20:
-        return "…"
-    if isinstance(value, dict):
-        return {_clean(str(key)): _cut(item, depth + 1) for key, item in islice(value.items(), 200)}
-    if isinstance(value, list | tuple):
-        return [_cut(item, depth + 1) for item in islice(value, 200)]
+def _shown(content: Any) -> Any:
+    """Small enough to keep and to show, and such as JSON can say. What stays too large is cut shorter."""
+    for longest, most in ((LONGEST_SAMPLE_TEXT, 200), (200, 20)):
+        cut = _cut(content, longest, most)
+        if len(orjson.dumps(cut)) <= LARGEST_SAMPLE:
+            return cut
+    return _cut(content, 40, 5, deepest=4)
+
+
+def _cut(value: Any, longest: int, most: int, deepest: int = 20) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int):
-        return value
-    return orjson.loads(orjson.dumps(value, default=str))
+    if deepest == 0:
+        return "…"
+    if isinstance(value, dict):
+        items = islice(value.items(), most)
+        return {_clean(str(name))[:longest]: _cut(item, longest, most, deepest - 1) for name, item in items}
+    if isinstance(value, list | tuple):
+        return [_cut(item, longest, most, deepest - 1) for item in islice(value, most)]
+    text = _clean(str(value))
+    return text if len(text) <= longest else text[:longest] + "…"

@@ -1,26 +1,33 @@
-"""Checking conversations: who speaks when, and whether tool calls can be read."""
+"""Checking conversations: who speaks when, and whether tool calls can be read.
+
+The order is the one that LLaMA-Factory takes: asking and answering by turns, results of tools on the asking side.
+It drops any other conversation without a word.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
-
+from analyzer_service.inspect.tools import call_text_fault, tool_calls_fault
 from analyzer_service.reading import Fault
 
-SHAREGPT_ASKS = frozenset({"human", "user", "observation", "tool"})
+SHAREGPT_RESULTS = frozenset({"observation", "tool"})
+SHAREGPT_ASKS = frozenset({"human", "user"}) | SHAREGPT_RESULTS
 SHAREGPT_SAYS = frozenset({"gpt", "assistant", "function_call"})
-OPENAI_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+OPENAI_SYSTEM = frozenset({"system", "developer"})
+OPENAI_RESULTS = frozenset({"tool", "function"})
+OPENAI_ROLES = OPENAI_SYSTEM | OPENAI_RESULTS | {"user", "assistant"}
 
 
-def sharegpt_faults(turns: Any, *, complete: bool = True) -> Iterator[Fault]:
-    """`from` and `value`; asking and saying take turns, and the model has the last word."""
+def sharegpt_faults(turns: Any, *, complete: bool = True, continues: bool = False) -> Iterator[Fault]:
+    """`complete`: the model has the last word, else the one who asks. `continues`: they begin with the model's turn."""
     if not isinstance(turns, list):
-        yield Fault("wrong_type", "`conversations` must be a list of turns.")
+        yield Fault("wrong_type", "The conversation must be a list of turns.")
         return
     if not turns:
-        yield Fault("no_turns", "`conversations` is empty.")
+        yield Fault("no_turns", "The conversation has no turns.")
         return
-    asking = True
+    asking = not continues
+    before = ""
     for number, turn in enumerate(turns, 1):
         fault = _sharegpt_turn(number, turn)
         if fault is not None:
@@ -28,83 +35,92 @@ def sharegpt_faults(turns: Any, *, complete: bool = True) -> Iterator[Fault]:
             return
         role = turn["from"]
         if role == "system":
-            if number != 1:
+            if number != 1 or continues:
                 yield Fault("misplaced_system", f"Turn {number}: a system turn can only be the first.")
                 return
             continue
+        if role in SHAREGPT_RESULTS and before != "function_call":
+            yield Fault("tool_result_without_call", f"Turn {number} ({role}) must follow a function_call.")
+            return
         if (role in SHAREGPT_ASKS) != asking:
             expected = "human or observation" if asking else "gpt or function_call"
             yield Fault("roles_not_alternating", f"Turn {number} is {role!r}; expected {expected}.")
             return
         asking = not asking
-    if complete and (not asking or turns[-1]["from"] == "system"):
-        yield Fault("last_turn_not_assistant", "The last turn must be the model's (gpt or function_call).")
+        before = role
+    yield from _ending(complete, before in SHAREGPT_SAYS, "gpt or function_call", "human or observation")
+
+
+def _ending(complete: bool, said: bool, answer: str, question: str) -> Iterator[Fault]:
+    if complete and not said:
+        yield Fault("last_turn_not_assistant", f"The last turn must be the model's ({answer}).")
+    if not complete and said:
+        yield Fault("last_turn_not_user", f"The last turn must be the one that is answered ({question}).")
 
 
 def _sharegpt_turn(number: int, turn: Any) -> Fault | None:
     if not isinstance(turn, Mapping):
         return Fault("wrong_type", f"Turn {number} must be an object with `from` and `value`.")
     role, value = turn.get("from"), turn.get("value")
-    if role is None or "value" not in turn:
+    if role is None or value is None:
         missing = "from" if role is None else "value"
         return Fault("missing_field", f"Turn {number} has no `{missing}`.")
-    if role not in SHAREGPT_ASKS | SHAREGPT_SAYS | {"system"}:
+    if not isinstance(role, str) or role not in SHAREGPT_ASKS | SHAREGPT_SAYS | {"system"}:
         return Fault("unknown_role", f"Turn {number}: there is no role {str(role)[:50]!r}.")
     if not isinstance(value, str):
         return Fault("wrong_type", f"Turn {number}: `value` must be text.")
     if not value.strip():
         return Fault("empty_turn", f"Turn {number} ({role}) is empty.")
     if role == "function_call":
-        return _call_text(number, value)
+        return call_text_fault(number, value)
     return None
 
 
-def _call_text(number: int, value: str) -> Fault | None:
-    try:
-        calls = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return Fault("invalid_tool_call", f"Turn {number}: a function call must be JSON.")
-    for call in calls if isinstance(calls, list) else [calls]:
-        if not (isinstance(call, Mapping) and isinstance(call.get("name"), str) and "arguments" in call):
-            return Fault("invalid_tool_call", f"Turn {number}: a function call needs `name` and `arguments`.")
-    return None
-
-
-def message_faults(messages: Any, *, complete: bool = True) -> Iterator[Fault]:
-    """OpenAI messages: tool results answer tool calls, and the assistant has the last word."""
+def message_faults(messages: Any, *, complete: bool = True, continues: bool = False) -> Iterator[Fault]:
+    """OpenAI messages; `complete` and `continues` as above. One answer may call several tools."""
     if not isinstance(messages, list):
-        yield Fault("wrong_type", "`messages` must be a list of messages.")
+        yield Fault("wrong_type", "The conversation must be a list of messages.")
         return
     if not messages:
-        yield Fault("no_turns", "`messages` is empty.")
+        yield Fault("no_turns", "The conversation has no messages.")
         return
-    open_calls: set[str] = set()
-    calls_made = False
-    before: str | None = None
+    asking = not continues
+    called: set[str] | None = None
+    before = ""
     for number, message in enumerate(messages, 1):
         fault = _message(number, message)
         if fault is not None:
             yield fault
             return
         role = message["role"]
-        if role in {"system", "developer"} and before not in {None, "system", "developer"}:
-            yield Fault("misplaced_system", f"Message {number}: a {role} message can only come first.")
-            return
-        if role == before and role in {"user", "assistant"}:
-            yield Fault("roles_not_alternating", f"Messages {number - 1} and {number} are both {role!r}.")
-            return
-        if role in {"tool", "function"}:
+        if role in OPENAI_SYSTEM:
+            if number != 1 or continues:
+                yield Fault("misplaced_system", f"Message {number}: a {role} message can only be the first.")
+                return
+            continue
+        if role in OPENAI_RESULTS:
             wanted = message.get("tool_call_id")
-            if not calls_made or (wanted is not None and wanted not in open_calls):
+            if called is None or not (wanted is None or wanted in called):
                 yield Fault("tool_result_without_call", f"Message {number} answers a tool call that was not made.")
                 return
-        if role == "assistant":
-            calls = message.get("tool_calls") or []
-            calls_made = bool(calls) or bool(message.get("function_call"))
-            open_calls = {call["id"] for call in calls if isinstance(call.get("id"), str)}
+            asking = False
+        elif (role == "user") != asking:
+            expected = "user" if asking else "assistant"
+            yield Fault("roles_not_alternating", f"Message {number} is {role!r}; expected {expected!r}.")
+            return
+        else:
+            asking = not asking
+            called = _called(message) if role == "assistant" else None
         before = role
-    if complete and before != "assistant":
-        yield Fault("last_turn_not_assistant", "The last message must be the assistant's.")
+    yield from _ending(complete, before == "assistant", "assistant", "user or tool")
+
+
+def _called(message: Mapping[str, Any]) -> set[str] | None:
+    """The calls that may be answered now: None when there are none."""
+    calls = message.get("tool_calls") or []
+    if not calls and not message.get("function_call"):
+        return None
+    return {call["id"] for call in calls if isinstance(call.get("id"), str)}
 
 
 def _message(number: int, message: Any) -> Fault | None:
@@ -113,60 +129,30 @@ def _message(number: int, message: Any) -> Fault | None:
     role = message.get("role")
     if role is None:
         return Fault("missing_field", f"Message {number} has no `role`.")
-    if role not in OPENAI_ROLES:
+    if not isinstance(role, str) or role not in OPENAI_ROLES:
         return Fault("unknown_role", f"Message {number}: there is no role {str(role)[:50]!r}.")
     calls = message.get("tool_calls")
-    content = message.get("content")
-    if calls is not None:
-        fault = _tool_calls(number, role, calls)
+    if calls:
+        fault = tool_calls_fault(number, role, calls)
         if fault is not None:
             return fault
-    if content is None and not calls and not message.get("function_call"):
-        return Fault("missing_field", f"Message {number} ({role}) has no `content`.")
-    if content is not None and not isinstance(content, str | list):
+    if role in OPENAI_RESULTS and not isinstance(message.get("tool_call_id"), str | None):
+        return Fault("wrong_type", f"Message {number}: `tool_call_id` must be text.")
+    return _content(number, role, message.get("content"), called=bool(calls or message.get("function_call")))
+
+
+def _content(number: int, role: str, content: Any, *, called: bool) -> Fault | None:
+    if content is None:
+        return None if called else Fault("missing_field", f"Message {number} ({role}) has no `content`.")
+    if isinstance(content, list):
+        for part in content:
+            if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+                return Fault("wrong_type", f"Message {number}: every part of `content` needs a `type`.")
+            if part["type"] == "text" and not isinstance(part.get("text"), str):
+                return Fault("wrong_type", f"Message {number}: a part of type text needs `text`.")
+    elif not isinstance(content, str):
         return Fault("wrong_type", f"Message {number}: `content` must be text or a list of parts.")
-    if isinstance(content, str) and not content.strip() and not calls and role in {"user", "assistant"}:
+    empty = not (content.strip() if isinstance(content, str) else content)
+    if empty and not called and role in {"user", "assistant"}:
         return Fault("empty_turn", f"Message {number} ({role}) is empty.")
-    return None
-
-
-def _tool_calls(number: int, role: str, calls: Any) -> Fault | None:
-    if role != "assistant":
-        return Fault("invalid_tool_call", f"Message {number}: only the assistant calls tools.")
-    if not isinstance(calls, list):
-        return Fault("invalid_tool_call", f"Message {number}: `tool_calls` must be a list.")
-    for call in calls:
-        function = call.get("function") if isinstance(call, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            return Fault("invalid_tool_call", f"Message {number}: a tool call needs `function.name`.")
-        arguments = function.get("arguments")
-        if isinstance(arguments, str):
-            try:
-                arguments = orjson.loads(arguments)
-            except orjson.JSONDecodeError:
-                arguments = None
-        if not isinstance(arguments, Mapping):
-            return Fault(
-                "invalid_tool_call", f"Message {number}: the arguments of {function['name']!r} are not a JSON object."
-            )
-    return None
-
-
-def tools_fault(tools: Any) -> Fault | None:
-    """A list of tools, or that list as JSON text."""
-    if isinstance(tools, str):
-        if not tools.strip():
-            return None
-        try:
-            tools = orjson.loads(tools)
-        except orjson.JSONDecodeError:
-            return Fault("invalid_tools", "`tools` is not valid JSON.")
-    if tools is None:
-        return None
-    if not isinstance(tools, list):
-        return Fault("invalid_tools", "`tools` must be a list.")
-    for number, tool in enumerate(tools, 1):
-        function = tool.get("function", tool) if isinstance(tool, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            return Fault("invalid_tools", f"Tool {number} has no name.")
     return None

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from control_plane.api.context import Context, Here, Reader, Writer
 from control_plane.api.pages import IdCursor, Limit, NumberCursor, ProjectQuery, Text, answer, next_cursor
-from control_plane.datasets import service
+from control_plane.datasets import finding, service
 from control_plane.datasets.analyzer import AnalyzerAway
 from control_plane.datasets.rows import DatasetRow
 from control_plane.datasets.upload import NAME, receive
@@ -21,7 +21,6 @@ from imts_shared.contracts.datasets import (
     DatasetPage,
     DatasetPreview,
     ProblemPage,
-    RowProblem,
 )
 
 router = APIRouter(prefix="/api/datasets", tags=["data sets"])
@@ -90,16 +89,16 @@ async def list_datasets(
     cursor: IdCursor = None,
     limit: Limit = 50,
 ) -> Response:
-    filters = service.Filters(caller.reads_in(project), text, form, all_versions)
+    filters = finding.Filters(caller.reads_in(project), text, form, all_versions)
     async with here.database.transaction() as session:
-        rows = await service.find(session, filters, cursor, limit)
-    items = [service.dataset_answer(row) for row in rows]
+        rows = await finding.find(session, filters, cursor, limit)
+    items = [finding.dataset_answer(row) for row in rows]
     return answer(DatasetPage(items=items, next_cursor=next_cursor(rows, limit, rows[-1].id if rows else None)))
 
 
 async def _found(here: Context, named: str, project: str | None) -> DatasetRow:
     async with here.database.transaction() as session:
-        row = await service.find_version(session, project, named)
+        row = await finding.find_version(session, project, named)
     if row is None:
         raise not_found("dataset", named)
     return row
@@ -107,7 +106,7 @@ async def _found(here: Context, named: str, project: str | None) -> DatasetRow:
 
 @router.get("/{dataset}", response_model=Dataset, operation_id="get_dataset", summary="Show a data set")
 async def get_dataset(here: Here, caller: Reader, dataset: Named) -> Response:
-    return answer(service.dataset_answer(await _found(here, dataset, caller.project)))
+    return answer(finding.dataset_answer(await _found(here, dataset, caller.project)))
 
 
 @router.get(
@@ -116,8 +115,8 @@ async def get_dataset(here: Here, caller: Reader, dataset: Named) -> Response:
 async def dataset_versions(here: Here, caller: Reader, dataset: Named) -> Response:
     row = await _found(here, dataset, caller.project)
     async with here.database.transaction() as session:
-        rows = await service.versions(session, row)
-    return answer(DatasetPage(items=[service.dataset_answer(row) for row in rows]))
+        rows = await finding.versions(session, row)
+    return answer(DatasetPage(items=[finding.dataset_answer(row) for row in rows]))
 
 
 @router.get(
@@ -131,11 +130,10 @@ async def dataset_problems(
 ) -> Response:
     row = await _found(here, dataset, caller.project)
     start = int(cursor or 0)
-    items = [RowProblem.model_validate(problem) for problem in row.problems[start : start + limit]]
-    more = start + len(items) < len(row.problems)
-    return answer(
-        ProblemPage(items=items, kept=KEPT_PROBLEMS, next_cursor=str(start + len(items)) if more and items else None)
-    )
+    async with here.database.transaction() as session:
+        found = await finding.problems(session, row, start, limit + 1)
+    more = str(start + limit) if len(found) > limit else None
+    return answer(ProblemPage(items=list(found[:limit]), kept=KEPT_PROBLEMS, next_cursor=more))
 
 
 @router.get("/{dataset}/preview", response_model=DatasetPreview, operation_id="preview_dataset", summary="Some rows")

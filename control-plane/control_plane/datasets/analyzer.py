@@ -3,6 +3,7 @@
 import httpx
 
 from imts_shared.contracts.datasets import DatasetFormat, FileType, Inspection, PreviewAnswer
+from imts_shared.contracts.problems import Problem
 
 INSPECT_SECONDS = 3_600.0
 """A file of many gigabytes takes its time; a silent analyzer is noticed by its connection."""
@@ -10,6 +11,18 @@ INSPECT_SECONDS = 3_600.0
 
 class AnalyzerAway(Exception):
     """The analyzer does not answer, or not sensibly; what was asked can be asked again later."""
+
+
+class AnalyzerFailed(AnalyzerAway):
+    """The analyzer answered that it cannot read this very file; asked again, it would say the same."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+_FINAL = {"inspection_failed", "no_such_file", "bad_key"}
 
 
 class Analyzer:
@@ -36,6 +49,10 @@ class Analyzer:
             answer = await self._http.post(path, json=body, timeout=httpx.Timeout(seconds, connect=3))
         except httpx.TransportError as error:
             raise AnalyzerAway(f"the analyzer does not answer: {type(error).__name__}") from error
-        if answer.status_code != 200:
-            raise AnalyzerAway(f"the analyzer answered {answer.status_code}: {answer.text[:200]}")
-        return answer.json()
+        if answer.status_code == 200:
+            return answer.json()
+        if answer.headers.get("content-type", "").startswith("application/problem+json"):
+            problem = Problem.model_validate_json(answer.content)
+            if problem.code in _FINAL:
+                raise AnalyzerFailed(problem.code, problem.detail)
+        raise AnalyzerAway(f"the analyzer answered {answer.status_code}: {answer.text[:200]}")

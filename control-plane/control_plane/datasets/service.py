@@ -1,24 +1,22 @@
 """Data sets by name and version: stored, found, checked, deleted."""
 
 import asyncio
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
+from loguru import logger
 from sqlalchemy import exists, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from control_plane.access.caller import Caller
-from control_plane.database import Database, new_id, parse_id
-from control_plane.datasets.analyzer import Analyzer, AnalyzerAway
+from control_plane.database import Database, new_id
+from control_plane.datasets.analyzer import Analyzer, AnalyzerAway, AnalyzerFailed
+from control_plane.datasets.finding import dataset_answer, find_version, light_rows
 from control_plane.datasets.rows import DatasetRow, JobDatasetRow
-from control_plane.datasets.upload import Upload, checked_name
+from control_plane.datasets.upload import Upload, checked_format, checked_name, checked_project
 from control_plane.jobs.rows import JobRow
 from control_plane.problems import Refusal, nearest, not_found
-from imts_shared.contracts.datasets import Dataset, DatasetFormat, Inspection
+from imts_shared.contracts.datasets import Dataset, DatasetFormat, Inspection, RowProblem
 from imts_shared.contracts.jobs import FINAL_STATES, JobKind
 from imts_shared.storage import Storage
 
@@ -26,27 +24,6 @@ from imts_shared.storage import Storage
 def content_key(sha256: str) -> str:
     """Where a file lies in storage: under its content's hash, so that the same content lies there once."""
     return f"datasets/{sha256[:2]}/{sha256}"
-
-
-async def find_version(session: AsyncSession, project: str | None, named: str) -> DatasetRow | None:
-    """A version by its id, by `name` (the newest) or by `name@3`."""
-    query = select(DatasetRow)
-    if project is not None:
-        query = query.where(col(DatasetRow.project) == project)
-    identity = parse_id(named)
-    if identity is not None:
-        query = query.where(col(DatasetRow.id) == identity)
-    else:
-        name, _, version = named.partition("@")
-        query = query.where(col(DatasetRow.name) == name)
-        if version:
-            if not (version.isascii() and version.isdigit() and len(version) < 9):
-                return None
-            query = query.where(col(DatasetRow.version) == int(version))
-    row: DatasetRow | None = (
-        (await session.execute(query.order_by(col(DatasetRow.version).desc()).limit(1))).scalars().first()
-    )
-    return row
 
 
 async def resolve(session: AsyncSession, project: str, named: str, kind: JobKind) -> DatasetRow:
@@ -72,7 +49,9 @@ async def resolve(session: AsyncSession, project: str, named: str, kind: JobKind
             "dataset_not_ready",
             f"Data set {row.name!r} version {row.version} is {row.state}.",
             field="dataset",
-            hint="It is checked as soon as the analyzer answers; look at GET /api/datasets/" + str(row.id),
+            hint=f"See GET /api/datasets/{row.id}/problems."
+            if row.state == "unreadable"
+            else f"It is checked as soon as the analyzer answers; look at GET /api/datasets/{row.id}.",
         )
     if kind == JobKind.training and row.bad_rows:
         raise Refusal(
@@ -83,25 +62,6 @@ async def resolve(session: AsyncSession, project: str, named: str, kind: JobKind
             hint=f"See GET /api/datasets/{row.id}/problems, mend them and upload the file again.",
         )
     return row
-
-
-def dataset_answer(row: DatasetRow) -> Dataset:
-    return Dataset(
-        id=str(row.id),
-        name=row.name,
-        version=row.version,
-        project=row.project,
-        state=row.state,
-        format=DatasetFormat(row.format) if row.format else None,
-        file_type=row.file_type,
-        file_name=row.file_name,
-        rows=row.rows,
-        bad_rows=row.bad_rows,
-        bytes=row.bytes,
-        sha256=row.sha256,
-        columns=row.columns,
-        created_at=row.created_at,
-    )
 
 
 @dataclass(frozen=True)
@@ -121,9 +81,9 @@ class Datasets:
     async def keep(self, upload: Upload, caller: Caller) -> Kept:
         """Judges the uploaded file and makes it a version; the same content under the same name is the same one."""
         try:
-            project = caller.writes_in(_project(upload.fields.get("project")))
+            project = caller.writes_in(checked_project(upload.fields.get("project")))
             name = checked_name(upload.fields, upload.file_name)
-            asked = _format(upload.fields.get("format"))
+            asked = checked_format(upload.fields.get("format"))
             before = await self._same(project, name, upload.sha256)
             if before is not None:
                 return Kept(before, created=False)
@@ -136,7 +96,7 @@ class Datasets:
         async with self._database.transaction() as session:
             row = (
                 await session.execute(
-                    select(DatasetRow).where(
+                    light_rows().where(
                         col(DatasetRow.project) == project,
                         col(DatasetRow.name) == name,
                         col(DatasetRow.sha256) == sha256,
@@ -150,6 +110,14 @@ class Datasets:
         """None while the analyzer is away: then the data set is kept unchecked, and no job may use it yet."""
         try:
             inspection = await self._analyzer.inspect(key, file_name, asked)
+        except AnalyzerFailed as error:
+            raise Refusal(
+                422,
+                error.code,
+                error.message,
+                field="file",
+                hint="The log of the analyzer says more.",
+            ) from error
         except AnalyzerAway:
             return None
         if inspection.rows == 0:
@@ -219,19 +187,20 @@ class Datasets:
         return Kept(dataset_answer(row), created)
 
     async def inspect_unchecked(self) -> int:
-        """Judges what was kept while the analyzer was away. Answers how many it judged."""
+        """Judges what was kept while the analyzer was away, in any order: a file that the analyzer does not get to the
+        end of must not keep the others waiting for ever. Answers how many it judged."""
+        query = light_rows().where(col(DatasetRow.state) == "unchecked").order_by(func.random()).limit(20)
         async with self._database.transaction() as session:
-            waiting = (
-                (await session.execute(select(DatasetRow).where(col(DatasetRow.state) == "unchecked").limit(20)))
-                .scalars()
-                .all()
-            )
+            waiting = (await session.execute(query)).scalars().all()
         judged = 0
         for found in waiting:
             asked = DatasetFormat(found.asked_format) if found.asked_format else None
             try:
                 inspection = await self._analyzer.inspect(content_key(found.sha256), found.file_name, asked)
-            except AnalyzerAway:
+            except AnalyzerFailed as error:
+                inspection = _unreadable(error)
+            except AnalyzerAway as error:
+                logger.bind(dataset=str(found.id), error=str(error)).warning("a data set waits for its inspection")
                 break
             async with self._database.transaction() as session:
                 row = await session.get(DatasetRow, found.id, with_for_update=True)
@@ -247,6 +216,7 @@ class Datasets:
             if row is None:
                 raise not_found("dataset", named)
             await _lock_content(session, row.sha256)
+            await _lock_version(session, row)
             user = (
                 await session.execute(
                     select(col(JobRow.id))
@@ -290,68 +260,24 @@ def _judge(row: DatasetRow, inspection: Inspection) -> None:
     row.problems = [problem.model_dump() for problem in inspection.problems]
 
 
+def _unreadable(error: AnalyzerFailed) -> Inspection:
+    problem = RowProblem(line=1, code=error.code, message=error.message)
+    return Inspection(
+        file_type="jsonl",
+        format=DatasetFormat.unknown,
+        rows=0,
+        bad_rows=1,
+        problems=[problem],
+        columns=[],
+        sample=[],
+    )
+
+
+async def _lock_version(session: AsyncSession, row: DatasetRow) -> None:
+    """Waits for jobs that are being stored with this version: each holds its row until the commit. Without the wait a
+    job could be stored after the look at who uses the version and lose its data set to the delete."""
+    await session.execute(text("SELECT 1 FROM datasets WHERE id = :id FOR UPDATE"), {"id": row.id})
+
+
 async def _lock_content(session: AsyncSession, sha256: str) -> None:
     await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:sha, 1))"), {"sha": sha256})
-
-
-def _project(asked: str | None) -> str | None:
-    if asked is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", asked):
-        raise Refusal(
-            422, "bad_project", f"{asked[:100]!r} is not the name of a project.", field="project", hint="Leave it out."
-        )
-    return asked
-
-
-def _format(asked: str | None) -> DatasetFormat | None:
-    if not asked:
-        return None
-    known = [str(name) for name in DatasetFormat if name != DatasetFormat.unknown]
-    if asked not in known:
-        close = nearest(asked, known)
-        raise Refusal(
-            422,
-            "unknown_format",
-            f"There is no data set format {asked[:50]!r}.",
-            field="format",
-            hint=f"Did you mean {close!r}?" if close else f"Known formats: {', '.join(known)}.",
-        )
-    return DatasetFormat(asked)
-
-
-@dataclass
-class Filters:
-    project: str | None = None
-    name: str | None = None
-    format: DatasetFormat | None = None
-    all_versions: bool = False
-
-
-async def find(session: AsyncSession, filters: Filters, before: UUID | None, limit: int) -> Sequence[DatasetRow]:
-    query = select(DatasetRow).order_by(col(DatasetRow.id).desc()).limit(limit)
-    if filters.project is not None:
-        query = query.where(col(DatasetRow.project) == filters.project)
-    if filters.name is not None:
-        query = query.where(func.strpos(func.lower(DatasetRow.name), filters.name.lower()) > 0)
-    if filters.format is not None:
-        query = query.where(col(DatasetRow.format) == str(filters.format))
-    if not filters.all_versions:
-        newer = aliased(DatasetRow)
-        query = query.where(
-            ~exists().where(
-                col(newer.project) == col(DatasetRow.project),
-                col(newer.name) == col(DatasetRow.name),
-                col(newer.version) > col(DatasetRow.version),
-            )
-        )
-    if before is not None:
-        query = query.where(col(DatasetRow.id) < before)
-    return (await session.execute(query)).scalars().all()
-
-
-async def versions(session: AsyncSession, row: DatasetRow) -> Sequence[DatasetRow]:
-    query = (
-        select(DatasetRow)
-        .where(col(DatasetRow.project) == row.project, col(DatasetRow.name) == row.name)
-        .order_by(col(DatasetRow.version).desc())
-    )
-    return (await session.execute(query)).scalars().all()

@@ -11,11 +11,13 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from control_plane.problems import Refusal, nearest
+from imts_shared.contracts.datasets import DatasetFormat
 from imts_shared.storage import Storage
 
 FIELDS = ("name", "format", "project")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FIELD_BYTES = 4_096
+_HEADER_BYTES = 16_384
 _WAITING_CHUNKS = 4
 
 
@@ -65,16 +67,22 @@ class _Form:
 
     def _header_field(self, data: bytes) -> None:
         self._header_name += data
+        self._check_header()
 
     def _header_text(self, data: bytes) -> None:
         self._header_value += data
+        self._check_header()
+
+    def _check_header(self) -> None:
+        if len(self._header_name) + len(self._header_value) > _HEADER_BYTES:
+            raise Refusal(400, "invalid_form", "A header in the form is too long.", field="body")
 
     def _header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
             _, options = parse_options_header(self._header_value)
             self._part.name = options.get(b"name", b"").decode("utf-8", "replace")
             if b"filename" in options:
-                self._part.file_name = options[b"filename"].decode("utf-8", "replace")
+                self._part.file_name = re.split(r"[\\/]", options[b"filename"].decode("utf-8", "replace"))[-1]
         self._header_name = self._header_value = b""
 
     def _headers_finished(self) -> None:
@@ -192,3 +200,27 @@ def checked_name(fields: dict[str, str], file_name: str) -> str:
             hint="Letters, digits, dots, dashes and underscores, at most 100, beginning with a letter or digit.",
         )
     return name
+
+
+def checked_project(asked: str | None) -> str | None:
+    if asked is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", asked):
+        raise Refusal(
+            422, "bad_project", f"{asked[:100]!r} is not the name of a project.", field="project", hint="Leave it out."
+        )
+    return asked
+
+
+def checked_format(asked: str | None) -> DatasetFormat | None:
+    if not asked:
+        return None
+    known = [str(name) for name in DatasetFormat if name != DatasetFormat.unknown]
+    if asked not in known:
+        close = nearest(asked, known)
+        raise Refusal(
+            422,
+            "unknown_format",
+            f"There is no data set format {asked[:50]!r}.",
+            field="format",
+            hint=f"Did you mean {close!r}?" if close else f"Known formats: {', '.join(known)}.",
+        )
+    return DatasetFormat(asked)

@@ -5,11 +5,12 @@ import hmac
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import case, select
+from sqlalchemy import case
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from control_plane.datasets.finding import light_rows
 from control_plane.datasets.rows import DatasetRow, JobDatasetRow
 from control_plane.datasets.service import content_key
 from control_plane.hints import job_hint
@@ -87,7 +88,7 @@ async def claim(session: AsyncSession, job_id: str, token: str, request: ClaimRe
 async def _inputs(session: AsyncSession, job: JobRow) -> list[DatasetInput]:
     rows = (
         await session.execute(
-            select(DatasetRow)
+            light_rows()
             .join(JobDatasetRow, col(JobDatasetRow.dataset_id) == col(DatasetRow.id))
             .where(col(JobDatasetRow.job_id) == job.id)
         )
