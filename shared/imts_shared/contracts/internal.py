@@ -7,6 +7,7 @@ from pydantic import Field
 
 from imts_shared.contracts.base import Answer, Request
 from imts_shared.contracts.jobs import EventType, JobKind, Reason
+from imts_shared.contracts.models import ModelInput
 
 LARGEST = 2**31 - 1
 
@@ -53,6 +54,8 @@ class ClaimAnswer(Answer):
     attempt: int
     spec: dict[str, Any]
     inputs: list[DatasetInput] = Field(default_factory=list)
+    models: list[ModelInput] = Field(default_factory=list)
+    secrets: dict[str, str] = Field(default_factory=dict, description="Tokens for this attempt alone, by name.")
     prefix: str = Field(description="The only place in storage where this attempt may write.")
     resume_from: Checkpoint | None = None
     lease_seconds: float

@@ -20,6 +20,7 @@ import orjson
 
 from imts_shared.contracts.internal import Checkpoint, ClaimAnswer, DatasetInput
 from imts_shared.contracts.jobs import JobKind, Reason
+from imts_shared.contracts.models import ModelInput
 from imts_shared.storage import Storage
 from imts_shared.worker import checkpoints
 from imts_shared.worker.lines import clean, line, now, without_nul
@@ -72,6 +73,8 @@ class EngineJob:
         self.kind: JobKind = claim.kind
         self.spec: dict[str, Any] = claim.spec
         self.inputs: list[DatasetInput] = claim.inputs
+        self.models: list[ModelInput] = claim.models
+        self.secrets: dict[str, str] = claim.secrets
         self.resume_from: Checkpoint | None = claim.resume_from
         self.scratch: Path = scratch
         self._prefix = claim.prefix.rstrip("/")
