@@ -12,7 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-PACKAGES = ("shared", "cli", "control-plane", "analyzer-service")
+PACKAGES = ("shared", "cli", "control-plane", "analyzer-service", "training-service")
+TRAINING_PACKAGES = ("shared", "training-service")
+TORCH = "torch==2.13.0"
+
+TRAINS = ("up", "quickstart")
+"""Commands that start the training service, which has an environment of its own."""
 
 FROM_PIP = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
@@ -57,7 +62,9 @@ def main(root: str, arguments: list[str]) -> int:
         print("Interrupted; the next run goes on from here.", file=sys.stderr)
         return 130
     if testing:
-        return test(tree, environment, arguments[1:])
+        return test(tree, home, environment, arguments[1:])
+    if arguments[:1] and arguments[0] in TRAINS:
+        _prepare_training(tree, home)
     return become(environment / "bin" / "python", ["-m", "imts_cli", *arguments])
 
 
@@ -65,9 +72,27 @@ def become(program: Path, arguments: list[str]) -> NoReturn:
     os.execv(program, [str(program), *arguments])  # noqa: S606
 
 
-def test(tree: Path, environment: Path, pytest_arguments: list[str]) -> int:
+def _prepare_training(tree: Path, home: Path) -> None:
+    """Without it the platform still does all else: its jobs then wait and say that no worker is there."""
+    if os.environ.get("IMTS_TRAINING", "on") == "off":
+        return
+    try:
+        environment = prepared(tree, home, "training")
+    except (BootstrapError, OSError) as error:
+        print(f"Training is not installed, and its jobs will wait: {error}", file=sys.stderr)
+        return
+    os.environ["IMTS_TRAINING_PYTHON"] = str(environment / "bin" / "python")
+
+
+def test(tree: Path, home: Path, environment: Path, pytest_arguments: list[str]) -> int:
     """Every check in order; a check that fails ends the run, so that its words are the last."""
     os.chdir(tree)
+    try:
+        training = prepared(tree, home, "training-dev")
+    except BootstrapError as error:
+        print(error, file=sys.stderr)
+        return 1
+    os.environ["IMTS_TEST_TRAINING_PYTHON"] = str(training / "bin" / "python")
     for name in [name for name in os.environ if name.startswith("IMTS_") and not name.startswith("IMTS_TEST_")]:
         del os.environ[name]
     os.environ["PATH"] = f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -103,13 +128,23 @@ def prepared(tree: Path, home: Path, name: str) -> Path:
     return environment
 
 
+def _trains(name: str) -> bool:
+    return name.startswith("training")
+
+
+def packages(name: str) -> tuple[str, ...]:
+    return TRAINING_PACKAGES if _trains(name) else PACKAGES
+
+
 def fingerprint(tree: Path, name: str) -> str:
     digest = hashlib.sha256(f"{sys.executable} {sys.version} {platform.machine()} {tree}".encode())
     for path in (
         tree / "locks" / f"{name}.txt",
-        *(tree / package / "pyproject.toml" for package in PACKAGES),
+        *(tree / package / "pyproject.toml" for package in packages(name)),
     ):
         digest.update(path.read_bytes())
+    if _trains(name):
+        digest.update(TORCH.encode())
     return digest.hexdigest()
 
 
@@ -129,7 +164,8 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _install(tree: Path, home: Path, name: str, environment: Path, *, afresh: bool) -> None:
-    print(f"Installing IMTS into {environment}: this happens once.", file=sys.stderr, flush=True)
+    what = "what training needs (torch among it, 2 GB and more)" if _trains(name) else "IMTS"
+    print(f"Installing {what} into {environment}: this happens once.", file=sys.stderr, flush=True)
     uv = find_uv(tree, home)
     settings = uv_settings(os.environ)
     python = environment / "bin" / "python"
@@ -137,7 +173,10 @@ def _install(tree: Path, home: Path, name: str, environment: Path, *, afresh: bo
         _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, environment], settings)
     lock = tree / "locks" / f"{name}.txt"
     _run([uv, "pip", "sync", "--python", python, "--require-hashes", lock], settings)
-    editable = [part for package in PACKAGES for part in ("-e", tree / package)]
+    if _trains(name):
+        chosen = [] if settings.get("UV_FIND_LINKS") else ["--torch-backend=auto"]
+        _run([uv, "pip", "install", "--quiet", "--python", python, *chosen, TORCH], settings)
+    editable = [part for package in packages(name) for part in ("-e", tree / package)]
     _run(
         [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--no-build-isolation", *editable], settings
     )

@@ -11,6 +11,8 @@ PORTS = {
     "valkey": ("IMTS_VALKEY_PORT", 56379),
     "control-plane": ("IMTS_CONTROL_PLANE_PORT", 8080),
     "watcher": ("IMTS_WATCHER_PORT", 8090),
+    "training": ("IMTS_TRAINING_PORT", 8001),
+    "training-worker": ("IMTS_TRAINING_WORKER_PORT", 8011),
     "analyzer": ("IMTS_ANALYZER_PORT", 8002),
     "analyzer-worker": ("IMTS_ANALYZER_WORKER_PORT", 8012),
 }

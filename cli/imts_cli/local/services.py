@@ -63,10 +63,10 @@ def answers_ready(port: int, timeout: float = 1) -> bool:
         return False
 
 
-def http_service(name: str, module: str, role: str, port: int, **more: object) -> Service:
+def http_service(name: str, module: str, role: str, port: int, python: str = sys.executable, **more: object) -> Service:
     return Service(
         name=name,
-        command=(sys.executable, "-m", module, role),
+        command=(python, "-m", module, role),
         port=port,
         answers=lambda: answers_ready(port),
         url=f"http://127.0.0.1:{port}",
@@ -85,6 +85,26 @@ def platform_services(ports: Mapping[str, int]) -> tuple[Service, ...]:
             "analyzer_service",
             "worker",
             ports["analyzer-worker"],
+            stop_order=0,
+            stop_seconds=20,
+        ),
+        *training_services(ports),
+    )
+
+
+def training_services(ports: Mapping[str, int]) -> tuple[Service, ...]:
+    """Only where their environment is installed."""
+    python = os.environ.get("IMTS_TRAINING_PYTHON")
+    if not python:
+        return ()
+    return (
+        http_service("training", "training_service", "api", ports["training"], python),
+        http_service(
+            "training-worker",
+            "training_service",
+            "worker",
+            ports["training-worker"],
+            python,
             stop_order=0,
             stop_seconds=20,
         ),
@@ -107,6 +127,7 @@ def platform_environment(
         "IMTS_STORAGE_URL": home.storage.as_uri(),
         "IMTS_CONTROL_PLANE_URL": f"http://127.0.0.1:{ports['control-plane']}",
         "IMTS_ANALYZER_URL": f"http://127.0.0.1:{ports['analyzer']}",
+        "IMTS_TRAINING_URL": f"http://127.0.0.1:{ports['training']}",
     }
     for variable, secret in (("IMTS_SERVICE_KEY", "service-key"), ("IMTS_SECRET_KEY", "secret-key")):
         if variable not in os.environ and variable not in in_file:
@@ -120,6 +141,8 @@ def platform_environment(
         "IMTS_REDIS_URL": redis_url,
         "IMTS_CONTROL_PLANE_PORT": str(ports["control-plane"]),
         "IMTS_WATCHER_PORT": str(ports["watcher"]),
+        "IMTS_TRAINING_PORT": str(ports["training"]),
+        "IMTS_TRAINING_WORKER_PORT": str(ports["training-worker"]),
         "IMTS_ANALYZER_PORT": str(ports["analyzer"]),
         "IMTS_ANALYZER_WORKER_PORT": str(ports["analyzer-worker"]),
         "PYTHONUNBUFFERED": "1",

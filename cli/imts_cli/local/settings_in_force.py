@@ -15,6 +15,7 @@ from imts_cli.local.ports import ports_from_environment
 CLASSES = (
     ("control_plane.settings", "ControlPlaneSettings"),
     ("analyzer_service.settings", "AnalyzerSettings"),
+    ("training_service.settings", "TrainingSettings"),
 )
 """By name: the command stands beside the services and is not built on them."""
 

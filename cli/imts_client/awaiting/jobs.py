@@ -9,12 +9,12 @@ from imts_client.awaiting.transport import AsyncTransport, OnBreak
 from imts_client.calls import jobs as calls
 from imts_client.errors import WaitTimeout
 from imts_client.exchange import STREAM_PATIENCE_SECONDS
+from imts_shared.contracts.envelope import JobRequest
 from imts_shared.contracts.jobs import (
     FINAL_STATES,
     Job,
     JobEvent,
     JobKind,
-    JobRequest,
     JobState,
     LogLine,
     MetricSeries,

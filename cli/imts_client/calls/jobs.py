@@ -7,7 +7,8 @@ from uuid import uuid4
 from imts_client.calls.call import Call, Follow, Listing, path, query
 
 if TYPE_CHECKING:
-    from imts_shared.contracts.jobs import Job, JobEvent, JobRequest, LogLine, MetricSeries
+    from imts_shared.contracts.envelope import JobRequest
+    from imts_shared.contracts.jobs import Job, JobEvent, LogLine, MetricSeries
     from imts_shared.contracts.workers import Worker
 
 ORDERS = ("stop", "pause", "resume", "retry")

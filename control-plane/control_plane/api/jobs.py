@@ -16,6 +16,7 @@ from control_plane.jobs import events, logs, metrics, service
 from control_plane.jobs.answers import job_answers
 from control_plane.jobs.lifecycle import Happening
 from control_plane.jobs.transitions import Changes
+from imts_shared.contracts.envelope import JobRequest
 from imts_shared.contracts.jobs import (
     FINAL_STATES,
     REQUESTS,
@@ -24,7 +25,6 @@ from imts_shared.contracts.jobs import (
     JobEventPage,
     JobKind,
     JobPage,
-    JobRequest,
     JobState,
     LogPage,
     MetricSeries,

@@ -28,7 +28,8 @@ from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes, apply, lock_job
 from control_plane.problems import Refusal, not_found
 from control_plane.storage.rows import trash
-from imts_shared.contracts.jobs import FINAL_STATES, Job, JobKind, JobRequest, JobState
+from imts_shared.contracts.envelope import JobRequest
+from imts_shared.contracts.jobs import FINAL_STATES, Job, JobKind, JobState
 
 ENVELOPE = frozenset(JobRequest.model_fields)
 

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from imts_shared.contracts.base import Answer, Request
+from imts_shared.contracts.base import Answer
+from imts_shared.contracts.envelope import JobRequest
+from imts_shared.contracts.training import TrainingRequest
 
 
 class JobKind(StrEnum):
@@ -44,6 +46,7 @@ class Reason(StrEnum):
     worker_lost = "worker_lost"
     worker_shutdown = "worker_shutdown"
     undelivered = "undelivered"
+    diverged = "diverged"
     timeout = "timeout"
     superseded = "superseded"
 
@@ -58,42 +61,10 @@ class EventType(StrEnum):
     message = "message"
 
 
-LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
-LabelValue = Annotated[str, StringConstraints(max_length=255)]
-Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64, json_schema_extra={"additionalProperties": False})]
-
-
-class JobRequest(Request):
-    """What every kind of job takes beside its own fields."""
-
-    name: Annotated[str, StringConstraints(max_length=200)] | None = Field(
-        None, description="A name for people; it need not be unique."
-    )
-    project: str | None = Field(None, max_length=64, description="Only an admin key may name another project.")
-    priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
-    labels: Labels = Field(default_factory=dict)
-    max_attempts: int = Field(3, ge=1, le=20, description="How often lost hardware is retried.")
-    timeout_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = Field(
-        None, description="Running time of one attempt."
-    )
-
-
 class AnalysisRequest(JobRequest):
     """Profile a data set: rows, format, lengths, exact duplicates."""
 
     dataset: str = Field(min_length=1, max_length=200, description="A data set's id or name.")
-
-
-class TrainingRequest(JobRequest):
-    """Fine-tune a model."""
-
-    model_name: str = Field(min_length=1, max_length=500)
-    dataset: str = Field(min_length=1, max_length=200, description="A data set's id or name.")
-    stage: Literal["pt", "sft", "rm", "dpo", "kto", "ppo", "grpo"] = "sft"
-    finetuning_type: Literal["lora", "qlora", "full", "freeze", "oft"] = "lora"
-    batch_size: int = Field(2, ge=1, le=65_536)
-    learning_rate: float = Field(5e-5, gt=0, le=10)
-    epochs: float = Field(3.0, gt=0, le=100_000)
 
 
 class EvaluationRequest(JobRequest):

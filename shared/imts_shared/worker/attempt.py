@@ -18,6 +18,7 @@ from imts_shared.contracts.jobs import Reason
 from imts_shared.worker import memory
 from imts_shared.worker.children import PULSE_SHARE, Child
 from imts_shared.worker.fence import Fence
+from imts_shared.worker.gpus import Gpus
 from imts_shared.worker.outbox import Outbox
 from imts_shared.worker.plan import ChildPlan
 from imts_shared.worker.reports import Abandoned, Reporter
@@ -45,6 +46,8 @@ class Workplace:
     storage_url: str
     storage_options: dict[str, str]
     scratch: Path
+    options: dict[str, str]
+    gpus: Gpus
 
 
 class Attempt:
@@ -112,6 +115,12 @@ class Attempt:
         return None
 
     def _work(self, claim: ClaimAnswer, fence: Fence, scratch: Path, reporter: Reporter) -> Outcome:
+        with self._place.gpus.lent(claim.spec.get("gpus")) as devices:
+            return self._work_on(devices, claim, fence, scratch, reporter)
+
+    def _work_on(
+        self, devices: list[str], claim: ClaimAnswer, fence: Fence, scratch: Path, reporter: Reporter
+    ) -> Outcome:
         plan = ChildPlan(
             engine=self._place.engine,
             claim=claim.model_dump_json().encode(),
@@ -119,6 +128,8 @@ class Attempt:
             storage_options=self._place.storage_options,
             scratch=str(scratch),
             pulse_seconds=claim.lease_seconds * PULSE_SHARE,
+            options=self._place.options,
+            devices=devices,
         )
         started = monotonic()
         killed_before = memory.oom_kills()

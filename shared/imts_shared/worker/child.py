@@ -75,6 +75,7 @@ def _work(plan: ChildPlan, orders: Pipe, reports: Pipe, out: Pipe, err: Pipe) ->
     send(b"B%d" % os.getpid())
     claim = ClaimAnswer.model_validate_json(plan.claim)
     job = EngineJob(claim, lambda: Storage(plan.storage_url, plan.storage_options), Path(plan.scratch) / "work", send)
+    job.options, job.devices = plan.options, plan.devices
     threading.Thread(target=_listen, args=(orders.fileno(), job), daemon=True).start()
     threading.Thread(target=_flush, args=(job,), daemon=True).start()
     frame = _perform(plan.engine, job, send)

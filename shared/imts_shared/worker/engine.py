@@ -11,6 +11,7 @@ Stopped              the engine obeyed an order to stop or pause
 import hashlib
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
@@ -62,6 +63,15 @@ class Stopped(Exception):
     """The engine has stopped because it was told to."""
 
 
+@dataclass(frozen=True)
+class StoredFolder:
+    prefix: str
+    bytes: int
+    files: int
+    sha256: str
+    """Of the manifest, and so of everything in the folder."""
+
+
 class EngineJob:
     """One attempt of a job. Every method may be called from any thread of the engine's process."""
 
@@ -77,6 +87,10 @@ class EngineJob:
         self.secrets: dict[str, str] = claim.secrets
         self.resume_from: Checkpoint | None = claim.resume_from
         self.scratch: Path = scratch
+        self.options: dict[str, str] = {}
+        """What the worker was started with, beside the job."""
+        self.devices: list[str] = []
+        """The GPUs that are this attempt's alone, as CUDA_VISIBLE_DEVICES names them."""
         self._prefix = claim.prefix.rstrip("/")
         self._make_storage = make_storage
         self._send = send
@@ -142,6 +156,13 @@ class EngineJob:
     def restore(self, checkpoint: Checkpoint, folder: Path) -> None:
         """Fetches a checkpoint and checks every file of it; raises BadCheckpoint when one is not what it was."""
         checkpoints.fetch(self.storage, checkpoint.prefix, folder)
+
+    def publish(self, folder: Path, name: str) -> StoredFolder:
+        """Stores a folder whole, with a manifest of its files. It exists for the world when a result names it."""
+        prefix = f"{self._prefix}/{name}"
+        size, count = checkpoints.store(self.storage, folder, prefix)
+        manifest = self.storage.get_bytes(f"{prefix}/{checkpoints.MANIFEST}")
+        return StoredFolder(prefix, size, count, hashlib.sha256(manifest).hexdigest())
 
     def artifact(self, path: Path, name: str) -> str:
         """Stores a file for people to download and returns its key."""

@@ -17,6 +17,8 @@ class ChildPlan:
     storage_options: dict[str, str]
     scratch: str
     pulse_seconds: float
+    options: dict[str, str]
+    devices: list[str]
 
 
 def enter_child(plan: ChildPlan, commands: Pipe, orders: Pipe, reports: Pipe, out: Pipe, err: Pipe) -> None:

@@ -21,6 +21,7 @@ from imts_shared.settings import Settings
 from imts_shared.worker import children, consumer
 from imts_shared.worker.attempt import Attempt, Workplace
 from imts_shared.worker.broker import TASK, celery_app, own_queue
+from imts_shared.worker.gpus import Gpus
 from imts_shared.worker.registrar import Registrar
 from imts_shared.worker.scratch import Scratch
 
@@ -65,8 +66,11 @@ def run_worker(
     health_port: int,
     slots: int = 1,
     preload: list[str] | None = None,
+    options: dict[str, str] | None = None,
+    gpus: Gpus | None = None,
 ) -> None:
     """Runs attempts of `kinds` by `engine` ("module:function") until told to end."""
+    gpus = gpus or Gpus([])
     start_logging(service, settings.log_level, settings.log_format)
     worker_id = f"{service}-{uuid4().hex[:12]}"
     queue = f"imts.{worker_id}"
@@ -83,6 +87,7 @@ def run_worker(
         host=socket.gethostname(),
         pid=os.getpid(),
         version=__version__,
+        devices=gpus.devices,
     )
     registrar = Registrar(settings.control_plane_url, settings.service_key.get_secret_value(), beat)
 
@@ -99,6 +104,8 @@ def run_worker(
             storage_url=settings.storage_url,
             storage_options=settings.storage_options,
             scratch=scratch.folder,
+            options=options or {},
+            gpus=gpus,
         )
     )
     health = serve_health(health_port, settings.host, service, ready, {"workerId": worker_id, "slots": slots})

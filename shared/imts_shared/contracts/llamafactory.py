@@ -1,0 +1,163 @@
+"""LLaMA-Factory's argument names and ours, both ways."""
+
+import re
+from typing import Any
+
+NAMED = {
+    "modelName": "model_name_or_path",
+    "stage": "stage",
+    "finetuningType": "finetuning_type",
+    "batchSize": "per_device_train_batch_size",
+    "learningRate": "learning_rate",
+    "epochs": "num_train_epochs",
+    "maxSteps": "max_steps",
+    "maxSamples": "max_samples",
+    "template": "template",
+    "cutoffLength": "cutoff_len",
+    "packing": "packing",
+    "neatPacking": "neat_packing",
+    "evalDataset": "eval_dataset",
+    "valSize": "val_size",
+    "evalSteps": "eval_steps",
+    "evalBatchSize": "per_device_eval_batch_size",
+    "loraRank": "lora_rank",
+    "loraAlpha": "lora_alpha",
+    "loraDropout": "lora_dropout",
+    "loraTargets": "lora_target",
+    "freezeLayers": "freeze_trainable_layers",
+    "gradientAccumulation": "gradient_accumulation_steps",
+    "schedule": "lr_scheduler_type",
+    "warmupRatio": "warmup_ratio",
+    "warmupSteps": "warmup_steps",
+    "optimizer": "optim",
+    "weightDecay": "weight_decay",
+    "maxGradNorm": "max_grad_norm",
+    "seed": "seed",
+    "gradientCheckpointing": "gradient_checkpointing",
+    "prefBeta": "pref_beta",
+    "prefLoss": "pref_loss",
+    "refModel": "ref_model",
+    "rewardModel": "reward_model",
+    "loggingSteps": "logging_steps",
+    "saveSteps": "save_steps",
+    "saveTotalLimit": "save_total_limit",
+    "earlyStoppingSteps": "early_stopping_steps",
+    "reportTo": "report_to",
+    "fsdp": "fsdp",
+    "trustRemoteCode": "trust_remote_code",
+}
+"""Fields that mean the same under both names."""
+
+OURS_ALONE = {
+    "output_dir": "the platform gives every attempt a folder of its own",
+    "logging_dir": "the platform gives every attempt a folder of its own",
+    "overwrite_output_dir": "every attempt writes into a new folder",
+    "dataset_dir": "data sets come from the platform",
+    "resume_from_checkpoint": "the platform resumes from the newest checkpoint by itself",
+    "do_train": "a training job trains",
+    "plot_loss": "the platform draws the loss",
+    "overwrite_cache": "the platform keeps no cache between jobs",
+    "tokenized_path": "the platform keeps no cache between jobs",
+    "use_ray": "`launcher: ray` does this",
+    "hf_hub_token": "hub tokens are kept by the project",
+    "ms_hub_token": "hub tokens are kept by the project",
+    "om_hub_token": "hub tokens are kept by the project",
+    "hub_token": "hub tokens are kept by the project",
+    "push_to_hub": "models are kept by the registry",
+    "push_to_hub_token": "hub tokens are kept by the project",
+    "cache_dir": "the platform keeps what it downloads",
+    "media_dir": "data sets come from the platform",
+    "local_rank": "the launcher sets it",
+    "disable_tqdm": "progress is reported as events",
+    "save_only_model": "a checkpoint without the optimizer cannot be resumed from",
+    "eval_strategy": "`evalSteps` says when",
+    "save_strategy": "`saveSteps` and `saveMinutes` say when",
+    "logging_strategy": "`loggingSteps` says when",
+    "save_safetensors": "models are saved as safetensors alone",
+    "ray_run_name": "`launcher: ray` does this",
+    "ray_num_workers": "`processes` says how many",
+    "ray_storage_path": "checkpoints lie in the platform's storage",
+    "resources_per_worker": "`gpus` says how many",
+    "placement_strategy": "`launcher: ray` does this",
+}
+"""Arguments that the platform sets itself, and why."""
+
+
+def looks_like_llamafactory(given: Any) -> bool:
+    return isinstance(given, dict) and "model_name_or_path" in given
+
+
+def request_from_llamafactory(given: dict[str, Any]) -> dict[str, Any]:
+    """A LLaMA-Factory configuration as a request. What has no field of its own goes to `advanced`; what the platform
+    sets itself is left out."""
+    ours = {theirs: field for field, theirs in NAMED.items()}
+    request: dict[str, Any] = {}
+    advanced: dict[str, Any] = dict(given.get("advanced") or {})
+    for name, value in given.items():
+        if name == "advanced" or value is None:
+            continue
+        if name in ours:
+            request[ours[name]] = _number(value)
+        elif name in _OWN:
+            _OWN[name](request, value)
+        elif name in OURS_ALONE:
+            continue
+        elif name in _ENVELOPE or name != name.lower():
+            request[name] = value
+        else:
+            advanced[name] = value
+    if isinstance(request.get("evalDataset"), list):
+        request["evalDataset"] = ",".join(request["evalDataset"])
+    if request.get("quantization") and request.get("finetuningType") == "lora":
+        request["finetuningType"] = "qlora"
+    if advanced:
+        request["advanced"] = advanced
+    return request
+
+
+_ENVELOPE = frozenset(
+    {"name", "project", "priority", "labels", "max_attempts", "timeout_seconds", "gpus", "processes", "launcher"}
+)
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-4 as text; LLaMA-Factory's own reader takes it for the number that it is."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+def _dataset(request: dict[str, Any], value: Any) -> None:
+    names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    request["dataset"] = names[0] if isinstance(names, list) and len(names) == 1 else names
+
+
+def _quantization(request: dict[str, Any], value: Any) -> None:
+    request["quantization"] = value
+
+
+def _precision(name: str) -> Any:
+    def set_precision(request: dict[str, Any], value: Any) -> None:
+        if value is True:
+            request["precision"] = name
+
+    return set_precision
+
+
+def _adapter(request: dict[str, Any], value: Any) -> None:
+    request["adapter"] = value
+
+
+def _deepspeed(request: dict[str, Any], value: Any) -> None:
+    request["deepspeed"] = value
+
+
+_OWN = {
+    "dataset": _dataset,
+    "quantization_bit": _quantization,
+    "bf16": _precision("bf16"),
+    "fp16": _precision("fp16"),
+    "pure_bf16": _precision("pure_bf16"),
+    "adapter_name_or_path": _adapter,
+    "deepspeed": _deepspeed,
+}

@@ -1,0 +1,1 @@
+"""Models on this machine: made, found, downloaded, described."""

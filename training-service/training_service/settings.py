@@ -1,0 +1,36 @@
+"""The training service's settings."""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+
+from imts_shared.settings import Settings
+
+
+class TrainingSettings(Settings):
+    training_port: int = Field(8001, ge=0, le=65_535, description="Port of the training service's API.")
+    training_worker_port: int = Field(8011, ge=0, le=65_535, description="Port of the worker's health server.")
+    training_slots: int | None = Field(
+        None, ge=1, le=1024, description="Jobs that one worker runs at a time; by default one a GPU, one without."
+    )
+    models_folder: Path | None = Field(
+        None, description="Where models are made and downloaded to; by default `models` in the home."
+    )
+    model_roots: list[Path] = Field(
+        default_factory=list, description="Folders under which a job may name a model by its path."
+    )
+    hub_offline: bool = Field(False, description="Never ask a model hub, whatever the network allows.")
+    hub_mirror: str | None = Field(
+        None, description="Where Hugging Face's hub is mirrored, such as https://hf-mirror.com."
+    )
+    hub: str = Field("huggingface", pattern="^(huggingface|modelscope)$", description="Which hub ids are asked of.")
+
+    @property
+    def models(self) -> Path:
+        return (self.models_folder or self.home / "models").absolute()
+
+
+@cache
+def settings() -> TrainingSettings:
+    return TrainingSettings()

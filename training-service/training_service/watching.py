@@ -1,0 +1,187 @@
+"""What a trainer tells the platform while it runs, and how it hears that it shall stop."""
+
+import contextlib
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainerCallback
+
+from imts_shared.contracts.jobs import Reason
+from imts_shared.worker.engine import EngineFailure, EngineJob, Stopped
+
+NAMES = {
+    "loss": "loss",
+    "learning_rate": "learningRate",
+    "grad_norm": "gradNorm",
+    "epoch": "epoch",
+    "eval_loss": "evalLoss",
+}
+SAVING_SHARE = 0.02
+"""Checkpoints by time never take more than this share of the time."""
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Steps become progress and metric events, checkpoints are stored, an order ends the training in order."""
+
+    def __init__(self, job: EngineJob, save_minutes: float, *, reports: bool = True) -> None:
+        self._job = job
+        self._every = save_minutes * 60
+        self._reports = reports
+        self._began = self._last = time.monotonic()
+        self._first_step = 0
+        self._last_save = time.monotonic()
+        self._save_took = 0.0
+        self._tokens = 0
+        self._tokens_at = time.monotonic()
+        self._process = psutil.Process()
+        self.metrics: dict[str, float] = {}
+        self.steps = 0
+        self.tokens = 0
+        self.seconds = 0.0
+        self.peak_memory = 0
+        self.checkpoints = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = self._last_save = self._tokens_at = time.monotonic()
+        self._first_step = state.global_step
+        self._tokens = int(state.num_input_tokens_seen)
+        if self._reports:
+            self._job.progress(state.global_step, state.max_steps)
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._heed(control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._reports:
+            done = state.global_step - self._first_step
+            each = (time.monotonic() - self._began) / max(done, 1)
+            self._job.progress(state.global_step, state.max_steps, each * (state.max_steps - state.global_step))
+        since = time.monotonic() - self._last_save
+        if self._every and since > max(self._every, self._save_took / SAVING_SHARE):
+            control.should_save = True
+        self._heed(control)
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._ordered():
+            raise EvaluationAbandoned
+
+    def _heed(self, control: Any) -> None:
+        if self._ordered():
+            control.should_save = True
+            control.should_evaluate = False
+            control.should_training_stop = True
+
+    def _ordered(self) -> bool:
+        """All processes of a run must stop at the same step, so they ask each other."""
+        ordered = self._job.order() is not None
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            device = torch.device("cuda") if torch.distributed.get_backend() == "nccl" else torch.device("cpu")
+            flag = torch.tensor([int(ordered)], device=device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            return bool(flag.item())
+        return ordered
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        values = {named(name): float(value) for name, value in (logs or {}).items() if _number(value)}
+        if "trainLoss" in values:
+            self.metrics |= {name: value for name, value in values.items() if name == "trainLoss"}
+            return
+        if not values:
+            return
+        loss = values.get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise diverged(state.global_step, loss, self.metrics.get("loss"), self.metrics.get("learningRate"))
+        if loss is not None:
+            values |= self._speed(state) | self._memory()
+        self.metrics |= values
+        if self._reports:
+            self._job.metric(state.global_step, **{k: v if math.isfinite(v) else None for k, v in values.items()})
+
+    def _speed(self, state: Any) -> dict[str, float]:
+        now, seen = time.monotonic(), int(state.num_input_tokens_seen)
+        took, come = now - self._tokens_at, seen - self._tokens
+        self._tokens_at, self._tokens = now, seen
+        return {"tokensPerSecond": round(come / took, 2)} if come > 0 and took > 0 else {}
+
+    def _memory(self) -> dict[str, float]:
+        used = self._process.memory_info().rss
+        self.peak_memory = max(self.peak_memory, used)
+        found: dict[str, float] = {"memoryBytes": float(used)}
+        if torch.cuda.is_initialized():
+            at_most = max(torch.cuda.max_memory_reserved(device) for device in range(torch.cuda.device_count()))
+            self.peak_memory = max(self.peak_memory, at_most)
+            found["gpuMemoryBytes"] = float(at_most)
+            with contextlib.suppress(ImportError, RuntimeError, OSError):
+                found["gpuUse"] = float(torch.cuda.utilization())
+        return found
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not self._reports:
+            return
+        began = time.monotonic()
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if folder.is_dir():
+            self._job.checkpoint(folder, state.global_step)
+            self.checkpoints += 1
+        self._last_save = time.monotonic()
+        self._save_took = self._last_save - began
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.steps = state.global_step
+        self.tokens = int(state.num_input_tokens_seen)
+        self.seconds = time.monotonic() - self._began
+        if self._job.order() is not None and state.global_step < state.max_steps:
+            raise Stopped(self._job.order())
+
+
+class EvaluationAbandoned(Exception):
+    """Ends an evaluation that is in the way of a stop; the trainer goes on to save its checkpoint."""
+
+
+def let_evaluations_be_abandoned() -> None:
+    """A trainer has no way to leave an evaluation; this gives it one."""
+    from transformers import Trainer
+
+    if getattr(Trainer._evaluate, "abandonable", False):
+        return
+    evaluate = Trainer._evaluate
+
+    def abandonable(self: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return evaluate(self, *args, **options)
+        except EvaluationAbandoned:
+            self.control.should_save = True
+            self.control.should_training_stop = True
+            return {}
+
+    abandonable.abandonable = True  # type: ignore[attr-defined]
+    Trainer._evaluate = abandonable
+
+
+def named(name: str) -> str:
+    """snake_case and slashes become one camelCase word: `rewards/format` -> rewardsFormat."""
+    if name in NAMES:
+        return NAMES[name]
+    first, *rest = name.replace("/", "_").replace("-", "_").split("_")
+    return first + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def diverged(step: int, loss: float, before: float | None, rate: float | None) -> EngineFailure:
+    last = (
+        f" The last finite loss was {before:.4g}" + (f" at a learning rate of {rate:.3g}." if rate else ".")
+        if before
+        else ""
+    )
+    return EngineFailure(
+        f"The loss became {loss} at step {step}.{last}",
+        "Lower learningRate, add warm-up, or train in fp32 or bf16 instead of fp16; look for odd rows in the data.",
+        Reason.diverged,
+    )

@@ -1,0 +1,37 @@
+"""The training worker: runs training and export jobs, each in a process forked from one that has imported torch."""
+
+import os
+
+from imts_shared.worker.runtime import run_worker
+from training_service.settings import settings
+
+
+def main() -> None:
+    rules = settings()
+    _before_any_import_of_torch()
+    run_worker(
+        service="training-service",
+        kinds=["training"],
+        engine="training_service.engine:run",
+        preload=["training_service.preload"],
+        settings=rules,
+        health_port=rules.training_worker_port,
+        slots=rules.training_slots or 1,
+        options={
+            "models": str(rules.models),
+            "modelRoots": os.pathsep.join(str(root) for root in rules.model_roots),
+            "hub": rules.hub,
+            "hubMirror": rules.hub_mirror or "",
+            "hubOffline": "1" if rules.hub_offline else "",
+        },
+    )
+
+
+def _before_any_import_of_torch() -> None:
+    """The process that is forked must never have spoken to a GPU's driver: a fork could not use it any more. With no
+    device visible and counting left to NVML, torch has no reason to; the child makes its own devices visible."""
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
