@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from imts_shared.contracts.llamafactory import NAMED
+from imts_shared.contracts.llamafactory import NAMED, OURS_ALONE
 
 STAGES = {"simpo": "dpo", "orpo": "dpo"}
 TYPES = {"qlora": "lora"}
@@ -50,8 +50,7 @@ def arguments(spec: dict[str, Any], *, on_gpu: bool) -> dict[str, Any]:
         found |= part(spec, on_gpu)
     if spec.get("gradientCheckpointing") is not None:
         found["disable_gradient_checkpointing"] = not spec["gradientCheckpointing"]
-    advanced: dict[str, Any] = spec.get("advanced", {})
-    return found | advanced
+    return found | {name: value for name, value in spec.get("advanced", {}).items() if name not in OURS_ALONE}
 
 
 def with_places(found: dict[str, Any], model: Path, output: Path, data: Path, train: list[str]) -> dict[str, Any]:
