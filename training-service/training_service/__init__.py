@@ -1,0 +1,1 @@
+"""The training service: fine-tuning runs and what they are made of."""
