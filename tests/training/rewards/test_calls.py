@@ -113,9 +113,11 @@ def test_a_list_with_something_else_in_it() -> None:
     assert read_calls(f"[{ONE}, 3]") == ((WEATHER,), 1)
 
 
-def test_a_call_whose_argument_holds_tags() -> None:
-    text = '<tool_call>{"name": "write", "arguments": {"text": "a </tool_call> b"}}</tool_call>'
-    assert read_calls(text).calls == (Call("write", {"text": "a </tool_call> b"}),)
+@pytest.mark.parametrize("tag", ["</tool_call>", "<tool_call>", "<think>", "</think>", "```"])
+@pytest.mark.parametrize("around", ["<tool_call>{}</tool_call>", "{}", "<think>a</think>\n<tool_call>{}</tool_call>"])
+def test_a_call_whose_argument_holds_tags(tag: str, around: str) -> None:
+    call = Call("write", {"text": f"a {tag} b"})
+    assert read_calls(around.format(json.dumps(call._asdict()))) == ((call,), 0)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +251,10 @@ JUNK = [
     "<tool_call>" * 90_000,
     "<tool_call>{" * 83_000,
     "<tool_call>[1,[" * 66_000,
+    '<tool_call>["' + "<tool_call>[1," * 66_000,
+    "<tool_call>1" * 80_000,
+    "<tool_call>{}</tool_call>" * 40_000,
+    ("<tool_call>" + " " * 1000) * 1000,
     "<think>" * 140_000,
     "```json\n{" * 110_000,
     '{"name":"a","arguments":{}}' * 37_000,

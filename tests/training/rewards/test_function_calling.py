@@ -217,7 +217,9 @@ def test_a_schema_that_is_wrong_itself_refuses_nothing(parameters: Any) -> None:
         {"type": "dict", "properties": {"city": {"type": "str"}, "days": {"type": "int"}}, "required": ["city"]},
         {"city": {"type": "str"}, "days": {"type": "int", "default": 3}},
         {"city": {"type": "str", "description": "where"}, "days": {"type": "int, optional"}},
-        json.dumps({"type": "object", "properties": {"city": {"type": "string", "required": True}}, "required": ["city"]}),
+        json.dumps(
+            {"type": "object", "properties": {"city": {"type": "string", "required": True}}, "required": ["city"]}
+        ),
     ],
 )
 def test_schemas_in_the_words_of_python(parameters: Any) -> None:

@@ -18,6 +18,7 @@ THINK, THOUGHT = "<think>", "</think>"
 _START = re.compile(
     r"""(?:\[\s*)?\{\s*["'](?:name|arguments|parameters|function|function_call|tool_calls|type|id)["']"""
 )
+_SPACE = re.compile(r"\s*")
 _CALL_LIKE = re.compile(r"""["'](?:arguments|parameters|function|tool_calls)["']""")
 
 ANSWER_COLUMNS = ("expected", "messages", "conversations", "completion", "output", "answers")
@@ -39,7 +40,7 @@ class Reading(NamedTuple):
 def read_calls(text: str, longest: int = LONGEST) -> Reading:
     """The calls a completion makes; what it thinks aloud beforehand is no call."""
     spoken = _spoken(text[:longest])
-    return _tagged(spoken) if OPEN in spoken else _loose(spoken)
+    return _tagged(spoken) if OPEN in spoken and not _START.match(spoken) else _loose(spoken)
 
 
 def expected_answer(row: Mapping[str, Any]) -> str:
@@ -117,22 +118,34 @@ _DECODER = json.JSONDecoder(parse_constant=_not_json)
 
 
 def _spoken(text: str) -> str:
+    text = text.lstrip()
+    if text.startswith(OPEN) or _START.match(text):
+        return text
     before, thought, after = text.partition(THOUGHT)
     if thought:
-        return after
-    return "" if before.lstrip().startswith(THINK) else before
+        return after.lstrip()
+    return "" if before.startswith(THINK) else before
 
 
 def _tagged(text: str) -> Reading:
     calls: list[Call] = []
-    broken = 0
-    for block in text.split(OPEN, MOST_CALLS)[1 : MOST_CALLS + 1]:
-        found, length = _decode(block.lstrip())
-        rest = block.lstrip()[length:].lstrip()
-        made = _as_calls(found) if not rest or rest.startswith(CLOSE) else Reading()
+    broken = failures = 0
+    tag = text.find(OPEN)
+    while tag >= 0 and len(calls) < MOST_CALLS and failures < MOST_FAILURES:
+        found, end = _decode(text, _past_space(text, tag + len(OPEN)))
+        after = _past_space(text, end)
+        closed = end and (after == len(text) or text.startswith((CLOSE, OPEN), after))
+        made = _as_calls(found) if closed else Reading()
         calls += made.calls
         broken += made.broken or not made.calls
+        failures += not end
+        tag = text.find(OPEN, max(end, tag + len(OPEN)))
     return Reading(tuple(calls[:MOST_CALLS]), broken)
+
+
+def _past_space(text: str, start: int) -> int:
+    match = _SPACE.match(text, start)
+    return match.end() if match else start
 
 
 def _loose(text: str) -> Reading:
