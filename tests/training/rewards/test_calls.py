@@ -109,6 +109,10 @@ def test_no_call(text: str) -> None:
     assert read_calls(text) == ((), 0)
 
 
+def test_long_thoughts_come_before_a_call() -> None:
+    assert read_calls(f"<think>{'hm. ' * 100_000}</think>{ONE}").calls == (WEATHER,)
+
+
 def test_a_list_with_something_else_in_it() -> None:
     assert read_calls(f"[{ONE}, 3]") == ((WEATHER,), 1)
 
@@ -259,6 +263,7 @@ JUNK = [
     "```json\n{" * 110_000,
     '{"name":"a","arguments":{}}' * 37_000,
     '{"name":"a","arguments":{"a":[' + "1," * 490_000,
+    '{"name":"a","arguments":{"a":[' + "1," * 32_000 + "1]}}" + "1" * 900_000,
     '{"name":"a","arguments":{"a":' + "9" * 1_000_000,
     '{ "name": "a", "arguments": {"a": "' + "ab\u0316\u0300" * 250_000,
     "🦊é" * 500_000,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-LONGEST = 262_144
+LONGEST = 65_536
 LONGEST_ANSWER = 4_194_304
 MOST_CALLS = 64
 MOST_FAILURES = 8
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
 
 def read_calls(text: str, longest: int = LONGEST) -> Reading:
     """The calls a completion makes; what it thinks aloud beforehand is no call."""
-    spoken = _spoken(text[:longest])
+    spoken = _spoken(text)[:longest]
     return _tagged(spoken) if OPEN in spoken and not _START.match(spoken) else _loose(spoken)
 
 
