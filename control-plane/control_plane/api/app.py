@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane.access.keys import KeyRing
-from control_plane.api import access, datasets, health, internal, jobs, retention, webhooks, workers
+from control_plane.api import access, datasets, health, internal, jobs, models, retention, webhooks, workers
 from control_plane.api.context import Context
 from control_plane.api.description import describe_strictly
 from control_plane.api.problems import DOCUMENTED, handle_problems
@@ -124,14 +124,14 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
     app = FastAPI(
         title="IMTS",
         version=version("imts-control-plane"),
-        description="Jobs, data sets, workers, keys and webhooks of an IMTS platform.",
+        description="Jobs, data sets, models, workers, keys and webhooks of an IMTS platform.",
         lifespan=lifespan,
         responses=DOCUMENTED,  # type: ignore[arg-type]
     )
     handle_problems(app)
     for kind in JobKind:
         app.include_router(jobs.kind_router(kind))
-    for module in (jobs, datasets, workers, access, webhooks, retention, internal, health):
+    for module in (jobs, datasets, models, workers, access, webhooks, retention, internal, health):
         app.include_router(module.router)
     app.add_middleware(Observed)
     describe_strictly(app)

@@ -13,11 +13,13 @@ from sqlmodel import col
 from control_plane.datasets.finding import light_rows
 from control_plane.datasets.rows import DatasetRow, JobDatasetRow
 from control_plane.datasets.service import content_key
-from control_plane.hints import job_hint
+from control_plane.hints import MODELS, job_hint
 from control_plane.jobs import events, logs
 from control_plane.jobs.lifecycle import Happening
 from control_plane.jobs.rows import JobMetricRow, JobRow
 from control_plane.jobs.transitions import Changes, Ended, apply, database_now, lock_job
+from control_plane.models.registering import register_produced
+from control_plane.models.resolving import inputs_of
 from control_plane.problems import Refusal
 from control_plane.settings import settings
 from imts_shared.contracts.internal import (
@@ -76,6 +78,7 @@ async def claim(session: AsyncSession, job_id: str, token: str, request: ClaimRe
         attempt=job.attempt,
         spec=job.spec,
         inputs=await _inputs(session, job),
+        models=await inputs_of(session, job),
         prefix=attempt_prefix(job),
         resume_from=Checkpoint.model_validate(job.checkpoint) if job.checkpoint else None,
         lease_seconds=rules.lease_seconds,
@@ -228,7 +231,7 @@ async def _finish(session: AsyncSession, job: JobRow, outcome: Outcome, changes:
             "message": outcome.message or "The engine failed without a word.",
             "hint": outcome.hint,
         }
-    await apply(
+    moved = await apply(
         session,
         job,
         _HAPPENS[outcome.status],
@@ -236,3 +239,7 @@ async def _finish(session: AsyncSession, job: JobRow, outcome: Outcome, changes:
         reason=outcome.reason,
         ended=Ended(error=error, result=outcome.result),
     )
+    done = outcome.status in {"succeeded", "stopped"} and job.state in {JobState.succeeded, JobState.stopped}
+    if moved and done and outcome.result and "models" in outcome.result:
+        job.result = await register_produced(session, job, outcome.result, attempt_prefix(job))
+        changes.hints.add(MODELS)
