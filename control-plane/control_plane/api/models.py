@@ -146,6 +146,6 @@ async def download_model_file(here: Here, caller: Reader, model: Named, path: st
     operation_id="verify_model",
     summary="Compare every stored file with the manifest",
 )
-async def verify_model(here: Here, caller: Reader, model: Named) -> Response:
+async def verify_model(here: Here, caller: Writer, model: Named) -> Response:
     row = await _found(here, model, caller.project)
     return answer(await asyncio.to_thread(manifest.verify, here.storage, row))

@@ -26,6 +26,7 @@ from control_plane.jobs.queue import QueueView
 from control_plane.jobs.references import FOUND_FIELDS, References, check_still_there
 from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes, apply, lock_job
+from control_plane.models.service import check_made_nothing
 from control_plane.problems import Refusal, not_found
 from control_plane.storage.rows import trash
 from imts_shared.contracts.jobs import FINAL_STATES, Job, JobKind, JobRequest, JobState
@@ -317,6 +318,7 @@ async def remove(session: AsyncSession, job_id: str, project: str | None, kind: 
             409, "job_not_ended", f"The job is {row.state}; only a job that has ended can be deleted.",
             hint="Stop it first.",
         )  # fmt: skip
+    await check_made_nothing(session, row.id)
     await trash(session, f"jobs/{row.id}/")
     await session.execute(delete(JobRow).where(col(JobRow.id) == row.id))
 

@@ -105,11 +105,24 @@ async def _check_unused(session: AsyncSession, row: ModelRow) -> None:
     )
     if standing:
         raise Refusal(
-            409, "model_in_use", f"{names_of(standing)} stands on {what}.", hint="Delete what stands on it first."
+            409, "model_in_use", f"{_names_of(standing)} stands on {what}.", hint="Delete what stands on it first."
         )
 
 
-def names_of(rows: Sequence[ModelRow]) -> str:
+async def check_made_nothing(session: AsyncSession, job_id: UUID) -> None:
+    """A job stays as long as a model's files lie among its own."""
+    query = select(ModelRow).where(col(ModelRow.job_id) == job_id).order_by(col(ModelRow.id)).limit(10)
+    made = (await session.execute(query)).scalars().all()
+    if made:
+        raise Refusal(
+            409,
+            "job_has_models",
+            f"The job made {_names_of(made)}; the lineage and the files of a model are kept with its job.",
+            hint="Delete those models first: DELETE /api/models/{model}.",
+        )
+
+
+def _names_of(rows: Sequence[ModelRow]) -> str:
     return ", ".join(f"{row.name}@{row.version}" for row in rows)
 
 
