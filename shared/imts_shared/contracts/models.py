@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StrictBool, StringConstraints, field_validator
 
 from imts_shared.contracts.base import Answer, Request
 
@@ -157,7 +157,7 @@ class ModelRequest(Request):
         json_schema_extra={"pattern": _SOURCE},
     )
     template: Template | None = Field(None, description="The chat template that its jobs use unless they say.")
-    trust_remote_code: bool = Field(False, description="Run code that comes with the model. Needs an admin key.")
+    trust_remote_code: StrictBool = Field(False, description="Run code that comes with the model. Needs an admin key.")
     project: str | None = Field(None, max_length=64, description="Only an admin key may name another project.")
 
     @field_validator("source")
@@ -173,7 +173,7 @@ class ModelChange(Request):
     """What may change about a model; what is left out stays."""
 
     template: Template | None = None
-    trust_remote_code: bool | None = Field(None, description="Needs an admin key.")
+    trust_remote_code: StrictBool | None = Field(None, description="Needs an admin key.")
 
 
 class PromoteRequest(Request):
