@@ -156,6 +156,8 @@ async def test_other_projects_models_are_unknown(
         answer = await stranger.post("/api/training/jobs", json={**TRAINING, "modelName": named})
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_model")
     assert (await admin.get("/api/models/ours")).status_code == 200
+    assert (await admin.get("/api/models/oursx")).json()["hint"] == "Did you mean 'ours'?"
+    assert "lists those" in (await stranger.get("/api/models/oursx")).json()["hint"]
 
 
 @pytest.mark.parametrize("named", ["x", "x@", "x@1", "x@99999999999", "x@٣", "\x00", "é", "%20", str(uuid4())])

@@ -1,6 +1,7 @@
 """Models over REST."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 from urllib.parse import quote
 from uuid import UUID
@@ -27,6 +28,9 @@ from imts_shared.contracts.models import (
 )
 
 router = APIRouter(prefix="/api/models", tags=["models"], route_class=StrictRoute)
+
+_VERIFIERS = ThreadPoolExecutor(2, "verify")
+"""Threads of their own: reading a large model takes minutes, in which other files must still be reached."""
 
 Named = Annotated[str, Path(description="A model's id, a name (its newest version), or name@version.")]
 Kinds = Annotated[list[ModelKind] | None, Query(alias="kind", description="May be given several times.")]
@@ -148,4 +152,5 @@ async def download_model_file(here: Here, caller: Reader, model: Named, path: st
 )
 async def verify_model(here: Here, caller: Writer, model: Named) -> Response:
     row = await _found(here, model, caller.project)
-    return answer(await asyncio.to_thread(manifest.verify, here.storage, row))
+    loop = asyncio.get_running_loop()
+    return answer(await loop.run_in_executor(_VERIFIERS, manifest.verify, here.storage, row))

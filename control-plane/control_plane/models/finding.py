@@ -12,7 +12,7 @@ from sqlmodel import col
 from control_plane.database import parse_id
 from control_plane.models.naming import NAME
 from control_plane.models.rows import ModelRow
-from control_plane.problems import not_found
+from control_plane.problems import Refusal, nearest
 from imts_shared.contracts.models import Model, ModelKind
 
 MOST_KIN = 1_000
@@ -52,8 +52,23 @@ async def _first(session: AsyncSession, query: Select[ModelRow], project: str | 
 async def get_model(session: AsyncSession, project: str | None, named: str) -> ModelRow:
     row = await find_model(session, project, named)
     if row is None:
-        raise not_found("model", named)
+        close = nearest(named.partition("@")[0], await known_names(session, project))
+        raise Refusal(
+            404,
+            "unknown_model",
+            f"There is no model {named!r} here.",
+            field="model",
+            hint=f"Did you mean {close!r}?" if close else "GET /api/models lists those that there are.",
+        )
     return row
+
+
+async def known_names(session: AsyncSession, project: str | None) -> list[str]:
+    """Enough of them to find the one that was meant."""
+    query = select(col(ModelRow.name)).distinct().limit(1_000)
+    if project is not None:
+        query = query.where(col(ModelRow.project) == project)
+    return list((await session.execute(query)).scalars())
 
 
 async def card_of(session: AsyncSession, row: ModelRow) -> str:

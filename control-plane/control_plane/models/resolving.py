@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from control_plane.jobs.rows import JobRow
-from control_plane.models.finding import by_ids, find_model
+from control_plane.models.finding import by_ids, find_model, known_names
 from control_plane.models.rows import JobModelRow, ModelRow
 from control_plane.problems import Refusal, nearest
 from imts_shared.contracts.models import BUILTIN_MODELS, ModelInput, ModelKind
@@ -45,10 +45,8 @@ async def resolve_model(session: AsyncSession, project: str, named: str, field: 
 
 
 async def _nearest_known(session: AsyncSession, project: str, named: str) -> str | None:
-    query = select(col(ModelRow.name)).where(col(ModelRow.project) == project).distinct().limit(1_000)
-    registered = list((await session.execute(query)).scalars())
     short = {name.removeprefix(BUILTIN): name for name in BUILTIN_MODELS}
-    found = nearest(named.partition("@")[0], [*registered, *short])
+    found = nearest(named.partition("@")[0], [*await known_names(session, project), *short])
     return short.get(found, found) if found else None
 
 

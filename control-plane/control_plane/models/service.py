@@ -97,7 +97,7 @@ async def _check_unused(session: AsyncSession, row: ModelRow) -> None:
     ).scalar_one_or_none()
     if reader is not None:
         raise Refusal(
-            409, "model_in_use", f"Job {reader} has not ended and reads {what}.",
+            409, "model_in_use", f"Job {reader} has not ended and reads {what}.", field="model",
             hint="Stop the job or wait for its end, then delete the model.",
         )  # fmt: skip
     standing = (
@@ -105,7 +105,11 @@ async def _check_unused(session: AsyncSession, row: ModelRow) -> None:
     )
     if standing:
         raise Refusal(
-            409, "model_in_use", f"{_names_of(standing)} stands on {what}.", hint="Delete what stands on it first."
+            409,
+            "model_in_use",
+            f"{what[0].upper()}{what[1:]} is what {_names_of(standing)} stands on.",
+            field="model",
+            hint="Delete what stands on it first.",
         )
 
 
@@ -118,6 +122,7 @@ async def check_made_nothing(session: AsyncSession, job_id: UUID) -> None:
             409,
             "job_has_models",
             f"The job made {_names_of(made)}; the lineage and the files of a model are kept with its job.",
+            field="job_id",
             hint="Delete those models first: DELETE /api/models/{model}.",
         )
 
