@@ -29,6 +29,7 @@ class ControlPlaneSettings(Settings):
 
     keep_event_days: float = Field(30, ge=0, description="Progress and metric events of ended jobs.")
     keep_log_days: float = Field(90, ge=0, description="Log lines of ended jobs.")
+    keep_checkpoint_days: float = Field(30, ge=0, description="Checkpoints of ended jobs that no model came from.")
     keep_job_days: float = Field(0, ge=0, description="Ended jobs; 0 keeps them for good.")
     keep_delivery_days: float = Field(30, ge=0, description="Webhook deliveries that have ended.")
 

@@ -72,7 +72,7 @@ async def test_every_kind_goes_through_one_lifecycle(admin: httpx.AsyncClient, k
 
 
 async def test_snake_case_is_taken_too(admin: httpx.AsyncClient) -> None:
-    answer = await admin.post("/api/training/jobs", json={"model_name": "m", "dataset": "d", "batch_size": 4})
+    answer = await admin.post("/api/training/jobs", json={"model_name": "org/m", "dataset": "d", "batch_size": 4})
     assert answer.json()["spec"]["batchSize"] == 4
 
 
@@ -109,9 +109,9 @@ async def test_bad_bodies_are_named_and_store_nothing(
 
 
 async def test_a_backslash_before_u0000_is_not_a_nul(admin: httpx.AsyncClient) -> None:
-    body = b'{"modelName": "\\\\u0000", "dataset": "d"}'
+    body = b'{"modelName": "org/\\\\u0000", "dataset": "d"}'
     answer = await admin.post("/api/training/jobs", content=body, headers={"Content-Type": "application/json"})
-    assert answer.json()["spec"]["modelName"] == "\\u0000"
+    assert answer.json()["spec"]["modelName"] == "org/\\u0000"
 
 
 async def test_idempotency_key_makes_one_job_even_at_once(admin: httpx.AsyncClient) -> None:

@@ -14,7 +14,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane.access.keys import KeyRing
-from control_plane.api import access, datasets, health, internal, jobs, retention, webhooks, workers
+from control_plane.api import (
+    access,
+    checkpoints,
+    datasets,
+    health,
+    internal,
+    jobs,
+    models,
+    retention,
+    storage,
+    webhooks,
+    workers,
+)
 from control_plane.api.context import Context
 from control_plane.api.description import describe_strictly
 from control_plane.api.problems import DOCUMENTED, handle_problems
@@ -79,7 +91,7 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     url = config.database_url.get_secret_value()
     database = Database(url, config.database_pool_size)
     intake = Intake(url)
-    storage = Storage(config.storage_url, config.storage_options)
+    files = Storage(config.storage_url, config.storage_options)
     analyzer = Analyzer(config.analyzer_url, config.service_key.get_secret_value())
     queue = QueueView()
     context = Context(
@@ -90,9 +102,9 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
         submissions=Submissions(database, intake, queue),
         live=LiveEvents(database),
         keys=KeyRing(database),
-        storage=storage,
+        storage=files,
         analyzer=analyzer,
-        datasets=Datasets(database, storage, analyzer),
+        datasets=Datasets(database, files, analyzer),
     )
     context.hints.listen(context.queue.hear)
     context.hints.listen(context.live.hear)
@@ -124,14 +136,26 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
     app = FastAPI(
         title="IMTS",
         version=version("imts-control-plane"),
-        description="Jobs, data sets, workers, keys and webhooks of an IMTS platform.",
+        description="Jobs, data sets, models, workers, keys and webhooks of an IMTS platform.",
         lifespan=lifespan,
         responses=DOCUMENTED,  # type: ignore[arg-type]
     )
     handle_problems(app)
     for kind in JobKind:
         app.include_router(jobs.kind_router(kind))
-    for module in (jobs, datasets, workers, access, webhooks, retention, internal, health):
+    for module in (
+        jobs,
+        checkpoints,
+        datasets,
+        models,
+        workers,
+        access,
+        webhooks,
+        retention,
+        storage,
+        internal,
+        health,
+    ):
         app.include_router(module.router)
     app.add_middleware(Observed)
     describe_strictly(app)

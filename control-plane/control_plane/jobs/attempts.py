@@ -13,11 +13,14 @@ from sqlmodel import col
 from control_plane.datasets.finding import light_rows
 from control_plane.datasets.rows import DatasetRow, JobDatasetRow
 from control_plane.datasets.service import content_key
-from control_plane.hints import job_hint
+from control_plane.hints import MODELS, job_hint
 from control_plane.jobs import events, logs
 from control_plane.jobs.lifecycle import Happening
 from control_plane.jobs.rows import JobMetricRow, JobRow
 from control_plane.jobs.transitions import Changes, Ended, apply, database_now, lock_job
+from control_plane.models import checkpoints
+from control_plane.models.registering import register_produced
+from control_plane.models.resolving import inputs_of
 from control_plane.problems import Refusal
 from control_plane.settings import settings
 from imts_shared.contracts.internal import (
@@ -76,6 +79,7 @@ async def claim(session: AsyncSession, job_id: str, token: str, request: ClaimRe
         attempt=job.attempt,
         spec=job.spec,
         inputs=await _inputs(session, job),
+        models=await inputs_of(session, job),
         prefix=attempt_prefix(job),
         resume_from=Checkpoint.model_validate(job.checkpoint) if job.checkpoint else None,
         lease_seconds=rules.lease_seconds,
@@ -146,7 +150,7 @@ async def _apply_events(session: AsyncSession, job: JobRow, request: ReportReque
     if request.logs:
         new.append(await logs.append(session, job, request.logs))
     for event in request.events:
-        _take(job, event)
+        await _take(session, job, event)
         new.append((event.type, event.at, event.data))
     await _store_metrics(session, job, [e for e in request.events if e.type == EventType.metric])
     if new:
@@ -154,20 +158,21 @@ async def _apply_events(session: AsyncSession, job: JobRow, request: ReportReque
         changes.hints.add(job_hint(job.id))
 
 
-def _take(job: JobRow, event: ReportedEvent) -> None:
+async def _take(session: AsyncSession, job: JobRow, event: ReportedEvent) -> None:
     """What an event says about the job itself. A file outside the attempt's own prefix is refused."""
     if event.type == EventType.progress:
         known = {"percent", "step", "totalSteps", "etaSeconds"}
         job.progress = {**job.progress, **{k: v for k, v in event.data.items() if k in known}}
     elif event.type == EventType.checkpoint:
-        place = str(event.data.get("prefix", ""))
-        _own_file(job, place)
+        said = checkpoints.reported(event.data)
+        _own_file(job, said.prefix)
         job.checkpoint = {
             "attempt": job.attempt,
-            "step": int(event.data.get("step", 0)),
-            "prefix": place,
-            "bytes": int(event.data.get("bytes", 0)),
+            "step": said.step,
+            "prefix": said.prefix,
+            "bytes": said.bytes,
         }
+        await checkpoints.note(session, job, said)
     elif event.type == EventType.artifact:
         _own_file(job, str(event.data.get("key", "")))
 
@@ -228,7 +233,7 @@ async def _finish(session: AsyncSession, job: JobRow, outcome: Outcome, changes:
             "message": outcome.message or "The engine failed without a word.",
             "hint": outcome.hint,
         }
-    await apply(
+    moved = await apply(
         session,
         job,
         _HAPPENS[outcome.status],
@@ -236,3 +241,7 @@ async def _finish(session: AsyncSession, job: JobRow, outcome: Outcome, changes:
         reason=outcome.reason,
         ended=Ended(error=error, result=outcome.result),
     )
+    done = outcome.status in {"succeeded", "stopped"} and job.state in {JobState.succeeded, JobState.stopped}
+    if moved and done and outcome.result and "models" in outcome.result:
+        job.result = await register_produced(session, job, outcome.result, attempt_prefix(job))
+        changes.hints.add(MODELS)
