@@ -19,6 +19,7 @@ NAMES = {
     "grad_norm": "gradNorm",
     "epoch": "epoch",
     "eval_loss": "evalLoss",
+    "num_input_tokens_seen": "tokens",
 }
 SAVING_SHARE = 0.02
 """Checkpoints by time never take more than this share of the time."""
@@ -88,8 +89,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         values = {named(name): float(value) for name, value in (logs or {}).items() if _number(value)}
         if "trainLoss" in values:
-            self.metrics |= {name: value for name, value in values.items() if name == "trainLoss"}
+            self.metrics["trainLoss"] = values["trainLoss"]
             return
+        values = {name: value for name, value in values.items() if not name.startswith("train")}
         if not values:
             return
         loss = values.get("loss")

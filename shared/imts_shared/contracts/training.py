@@ -6,7 +6,9 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from imts_shared.contracts.base import Answer, Request
 from imts_shared.contracts.envelope import JobRequest
+from imts_shared.contracts.inputs import DatasetInput, Device
 from imts_shared.contracts.llamafactory import looks_like_llamafactory, request_from_llamafactory
+from imts_shared.contracts.models import ModelInput
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Stage = Literal["pt", "sft", "rm", "dpo", "simpo", "orpo", "kto", "ppo", "grpo"]
@@ -160,6 +162,15 @@ class Estimate(Answer):
     parameters: int | None = None
     trainable_parameters: int | None = None
     basis: str = Field(description="What the time is reckoned from: runs measured here, or a rule of thumb.")
+
+
+class CheckRequest(Answer):
+    """A job as the control plane knows it, its names resolved."""
+
+    spec: dict[str, Any]
+    inputs: list[DatasetInput] = Field(default_factory=list)
+    models: list[ModelInput] = Field(default_factory=list)
+    devices: list[Device] = Field(default_factory=list, description="Of the workers that could run it.")
 
 
 class TrainingCheck(Answer):
