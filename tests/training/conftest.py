@@ -87,6 +87,7 @@ class Place:
         resume_from: Checkpoint | None = None,
         watch: Callable[[dict[str, Any], Any], None] | None = None,
         options: dict[str, str] | None = None,
+        memory_limit: int | None = None,
     ) -> Run:
         """`watch` is called with each event and a function that orders the attempt to stop."""
         self.attempts += 1
@@ -110,7 +111,9 @@ class Place:
         here, there = FORK.Pipe(duplex=False)
         ordered = FORK.Event()
         told = {"models": str(self.models), **(options or {})}
-        process = FORK.Process(target=_attempt, args=(claim, self.storage.as_uri(), scratch, told, there, ordered))
+        process = FORK.Process(
+            target=_attempt, args=(claim, self.storage.as_uri(), scratch, told, there, ordered, memory_limit)
+        )
         process.start()
         there.close()
         run = Run()
@@ -133,8 +136,15 @@ class Place:
 
 
 def _attempt(
-    claim: ClaimAnswer, storage: str, scratch: Path, options: dict[str, str], there: Any, ordered: Any
+    claim: ClaimAnswer,
+    storage: str,
+    scratch: Path,
+    options: dict[str, str],
+    there: Any,
+    ordered: Any,
+    memory_limit: int | None,
 ) -> None:
+    import resource
     import sys
     import threading
 
@@ -145,6 +155,8 @@ def _attempt(
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     os.chdir(scratch)
+    if memory_limit is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     job = EngineJob(claim, lambda: Storage(storage), scratch, there.send_bytes)
     job.options = options
 

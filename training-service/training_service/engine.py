@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from imts_shared.worker.checkpoints import BadCheckpoint
@@ -43,9 +44,11 @@ def _own_devices(job: EngineJob) -> None:
 def _train(job: EngineJob) -> dict[str, Any]:
     from training_service import configuration, data, results
     from training_service.models.finding import find
+    from training_service.samples import Samples
     from training_service.stages import llamafactory
     from training_service.watching import Watch
 
+    began = monotonic()
     spec = job.spec
     device = _device(job)
     found = find(job, spec["modelName"], job.message)
@@ -63,7 +66,8 @@ def _train(job: EngineJob) -> dict[str, Any]:
     resumed = _resume(job, output)
     if resumed is not None:
         arguments["resume_from_checkpoint"] = str(resumed)
-    watch = Watch(job, float(spec.get("saveMinutes", 10)))
+    samples = Samples(job, prepared.folder, prepared.train[0], arguments["template"])
+    watch = Watch(job, float(spec.get("saveMinutes", 10)), samples)
     llamafactory.train(arguments, watch, output)
     details = {"template": arguments["template"], "device": device, "rows": prepared.rows}
     model = results.produced(job, found, output, watch, details)
@@ -75,7 +79,24 @@ def _train(job: EngineJob) -> dict[str, Any]:
         "seconds": round(watch.seconds, 3),
         "peakMemoryBytes": watch.peak_memory,
         "device": device,
+        **({"samples": samples.found} if samples.found else {}),
+        **_hindsight(job, found.folder, device, watch, monotonic() - began),
     }
+
+
+def _hindsight(job: EngineJob, folder: Path, device: str, watch: Any, seconds: float) -> dict[str, Any]:
+    """How far the estimate was off; and the device's speed for the next one."""
+    from training_service import architecture, estimate
+
+    size = architecture.of_folder(folder)
+    if size is not None and job.resume_from is None:
+        estimate.learn_speed(Path(job.options["models"]), device, job.spec, size, watch.tokens, watch.seconds)
+    said = job.spec.get("estimate")
+    if not said or job.resume_from is not None:
+        return {}
+    taken = {"seconds": seconds, "memoryBytes": watch.peak_memory, "tokens": watch.tokens, "steps": watch.steps}
+    error = {name: round(said[name] / real - 1, 4) for name, real in taken.items() if said.get(name) and real}
+    return {"estimateError": error}
 
 
 def _device(job: EngineJob) -> str:

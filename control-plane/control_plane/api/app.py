@@ -21,6 +21,7 @@ from control_plane.api import (
     health,
     internal,
     jobs,
+    metrics,
     models,
     retention,
     storage,
@@ -152,6 +153,7 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
         app.include_router(jobs.kind_router(kind))
     for module in (
         jobs,
+        metrics,
         checkpoints,
         datasets,
         models,

@@ -103,6 +103,10 @@ class TrainingRequest(JobRequest):
     early_stopping_steps: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="Evaluations without progress after which training ends."
     )
+    samples: (
+        Annotated[int, Field(ge=0, le=20)]
+        | Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=4_000)]], Field(max_length=20)]
+    ) = Field(0, description="Rows of the data, or prompts of your own, that are answered before and after training.")
     report_to: Annotated[list[Annotated[str, StringConstraints(max_length=50)]], Field(max_length=10)] | None = None
 
     gpus: Annotated[int, Field(ge=0, le=1024)] | None = Field(
