@@ -118,7 +118,7 @@ def test_a_loss_that_runs_away_is_named(place: Place) -> None:
         ({"advanced": {"lora_rnk": 3}}, "bad_config", "lora_rnk"),
         ({"stage": "dpo"}, "bad_config", "alpaca"),
         ({"optimizer": "no_such_optimizer"}, "bad_config", "no_such_optimizer"),
-        ({"advanced": {"use_galore": True}}, "bad_config", "galore"),
+        ({"advanced": {"use_galore": True}}, "bad_config", "GaLore"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

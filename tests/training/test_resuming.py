@@ -61,9 +61,19 @@ def test_full_fine_tuning_resumes_too(place: Place) -> None:
     assert [point["step"] for point in whole.of("checkpoint")] == [7, 14, 21, 28, 35, 36]
     middle = Checkpoint.model_validate(whole.of("checkpoint")[1])
     again = place.run(spec, inputs, resume_from=middle)
-    assert min(again.losses) == 15
+    assert min(again.losses) == 15, "the checkpoint lies within the second epoch"
     for step, loss in again.losses.items():
         assert loss == pytest.approx(whole.losses[step], abs=1e-3)
+
+
+def test_a_whole_reward_model_resumes_too(place: Place) -> None:
+    spec = {**LONG, "stage": "rm", "finetuningType": "full", "saveSteps": 8, "maxSteps": 14, "learningRate": 1e-4}
+    inputs = [place.dataset("data", "preference", material.preferences())]
+    whole = place.run(spec, inputs)
+    again = place.run(spec, inputs, resume_from=Checkpoint.model_validate(whole.of("checkpoint")[0]))
+    assert sorted(again.losses) == list(range(9, 15))
+    for step, loss in again.losses.items():
+        assert loss == pytest.approx(whole.losses[step], abs=2e-3)
 
 
 def test_a_checkpoint_that_is_damaged_is_not_resumed_from(place: Place) -> None:

@@ -66,6 +66,8 @@ def _train(job: EngineJob) -> dict[str, Any]:
     resumed = _resume(job, output)
     if resumed is not None:
         arguments["resume_from_checkpoint"] = str(resumed)
+        if spec["stage"] == "rm":
+            _weights_of(resumed, arguments)
     samples = Samples(job, prepared.folder, prepared.train[0], arguments["template"])
     watch = Watch(job, float(spec.get("saveMinutes", 10)), samples)
     llamafactory.train(arguments, watch, output)
@@ -122,6 +124,16 @@ def _adapters(job: EngineJob, spec: dict[str, Any], found: Any, arguments: dict[
         arguments["create_new_adapter"] = True
     if adapters:
         arguments["adapter_name_or_path"] = ",".join(str(folder) for folder in adapters)
+
+
+def _weights_of(checkpoint: Path, arguments: dict[str, Any]) -> None:
+    """A reward model's value head is loaded with its model, not by the trainer: so the model is the checkpoint's."""
+    if (checkpoint / "adapter_config.json").is_file():
+        before = arguments.get("adapter_name_or_path")
+        arguments["adapter_name_or_path"] = f"{before},{checkpoint}" if before else str(checkpoint)
+        arguments.pop("create_new_adapter", None)
+    else:
+        arguments["model_name_or_path"] = str(checkpoint)
 
 
 def _resume(job: EngineJob, output: Path) -> Path | None:

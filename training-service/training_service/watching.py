@@ -43,6 +43,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._tokens = 0
         self._tokens_at = time.monotonic()
         self._process = psutil.Process()
+        self._told: tuple[int, frozenset[str]] | None = None
         self.metrics: dict[str, float] = {}
         self.steps = 0
         self.tokens = 0
@@ -106,7 +107,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if loss is not None:
             values |= self._speed(state) | self._memory()
         self.metrics |= values
-        if self._reports:
+        told = (state.global_step, frozenset(values))
+        if self._reports and told != self._told:
+            self._told = told
             self._job.metric(state.global_step, **{k: v if math.isfinite(v) else None for k, v in values.items()})
 
     def _speed(self, state: Any) -> dict[str, float]:
@@ -150,26 +153,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
 class EvaluationAbandoned(Exception):
     """Ends an evaluation that is in the way of a stop; the trainer goes on to save its checkpoint."""
-
-
-def let_evaluations_be_abandoned() -> None:
-    """A trainer has no way to leave an evaluation; this gives it one."""
-    from transformers import Trainer
-
-    if getattr(Trainer._evaluate, "abandonable", False):
-        return
-    evaluate = Trainer._evaluate
-
-    def abandonable(self: Any, *args: Any, **options: Any) -> Any:
-        try:
-            return evaluate(self, *args, **options)
-        except EvaluationAbandoned:
-            self.control.should_save = True
-            self.control.should_training_stop = True
-            return {}
-
-    abandonable.abandonable = True  # type: ignore[attr-defined]
-    Trainer._evaluate = abandonable
 
 
 def named(name: str) -> str:
