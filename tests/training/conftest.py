@@ -127,10 +127,12 @@ class Place:
                 run.events.append(event)
                 if watch is not None:
                     watch(event, ordered.set)
+            elif frame[:1] == b"L":
+                run.lines.append(frame[1:].decode(errors="replace"))
             elif frame[:1] == b"O":
                 run.outcome = orjson.loads(frame[1:])
         process.join()
-        run.lines = (scratch / "log").read_text(errors="replace").splitlines()
+        run.lines = [*(scratch / "log").read_text(errors="replace").splitlines(), *run.lines]
         assert run.outcome, run.lines[-30:]
         return run
 

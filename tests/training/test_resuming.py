@@ -70,6 +70,7 @@ def test_a_whole_reward_model_resumes_too(place: Place) -> None:
     spec = {**LONG, "stage": "rm", "finetuningType": "full", "saveSteps": 8, "maxSteps": 14, "learningRate": 1e-4}
     inputs = [place.dataset("data", "preference", material.preferences())]
     whole = place.run(spec, inputs)
+    assert whole.outcome["status"] == "succeeded", "\n".join(whole.lines[-40:])
     again = place.run(spec, inputs, resume_from=Checkpoint.model_validate(whole.of("checkpoint")[0]))
     assert sorted(again.losses) == list(range(9, 15))
     for step, loss in again.losses.items():

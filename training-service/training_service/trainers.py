@@ -19,6 +19,7 @@ def mend(resume_from: str | None = None) -> None:
     Trainer._evaluate = _abandonable(Trainer._evaluate)
     Trainer.train = _with_watch_last(Trainer.train)
     Trainer._load_from_checkpoint = _sparing_value_heads(Trainer._load_from_checkpoint)
+    Trainer._save = _parting_shared_weights(Trainer._save)
     trainer.skip_first_batches = _keeping_the_epoch(transformers.trainer.skip_first_batches)
 
 
@@ -58,6 +59,23 @@ def _sparing_value_heads(load: Any) -> Any:
         return load(self, resume_from_checkpoint, model)
 
     return sparing
+
+
+def _parting_shared_weights(save: Any) -> Any:
+    """A wrapped model with tied embeddings is saved tensor by tensor, and safetensors takes none that share memory."""
+
+    def parting(self: Any, output_dir: Any = None, state_dict: Any = None) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        if hasattr(model, "v_head"):
+            seen: set[int] = set()
+            parted = {}
+            for name, tensor in (state_dict or model.state_dict()).items():
+                parted[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+                seen.add(tensor.data_ptr())
+            state_dict = parted
+        save(self, output_dir, state_dict)
+
+    return parting
 
 
 def _keeping_the_epoch(skip: Any) -> Any:
