@@ -1,11 +1,13 @@
 """One attempt of a training or export job, from its specification to its result."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from imts_shared.worker.checkpoints import BadCheckpoint
 from imts_shared.worker.engine import EngineJob
+from training_service import launch
 from training_service.failures import explained
 
 
@@ -13,9 +15,15 @@ def run(job: EngineJob) -> dict[str, Any]:
     from training_service.frameworks import ready
 
     ready()
-    _own_devices(job)
+    chosen = launch.chosen(job.spec, job.devices)
     try:
-        return _train(job)
+        match chosen.launcher:
+            case "torchrun":
+                from training_service.launch import processes
+
+                return processes.run(job, chosen.count, train, assist)
+            case _:
+                return train(job)
     except Exception as error:
         better = explained(error)
         if better is None or better is error:
@@ -40,12 +48,14 @@ def _own_devices(job: EngineJob) -> None:
     misc._is_bf16_available = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
-def _train(job: EngineJob) -> dict[str, Any]:
+def train(job: EngineJob, meet: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    """What a process does that trains alone, or as the first of several, all of whom then `meet`."""
     from training_service import configuration, data, results
     from training_service.models.finding import find
     from training_service.stages import llamafactory
     from training_service.watching import Watch
 
+    _own_devices(job)
     spec = job.spec
     device = _device(job)
     found = find(job, spec["modelName"], job.message)
@@ -63,6 +73,8 @@ def _train(job: EngineJob) -> dict[str, Any]:
     resumed = _resume(job, output)
     if resumed is not None:
         arguments["resume_from_checkpoint"] = str(resumed)
+    if meet is not None:
+        meet(arguments)
     watch = Watch(job, float(spec.get("saveMinutes", 10)))
     llamafactory.train(arguments, watch, output)
     details = {"template": arguments["template"], "device": device, "rows": prepared.rows}
@@ -76,6 +88,15 @@ def _train(job: EngineJob) -> dict[str, Any]:
         "peakMemoryBytes": watch.peak_memory,
         "device": device,
     }
+
+
+def assist(job: EngineJob, arguments: dict[str, Any]) -> None:
+    """What the other processes do: the same training, of which they say and store nothing."""
+    from training_service.stages import llamafactory
+    from training_service.watching import Watch
+
+    _own_devices(job)
+    llamafactory.train(arguments, Watch(job, 0, reports=False), Path(arguments["output_dir"]))
 
 
 def _device(job: EngineJob) -> str:
