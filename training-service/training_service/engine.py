@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from imts_shared.worker.checkpoints import BadCheckpoint
 from imts_shared.worker.engine import EngineJob
 from training_service import launch
 from training_service.failures import explained
+from training_service.models.finding import Found
 
 
 def run(job: EngineJob) -> dict[str, Any]:
@@ -22,6 +24,10 @@ def run(job: EngineJob) -> dict[str, Any]:
                 from training_service.launch import processes
 
                 return processes.run(job, chosen.count, train, assist)
+            case "ray":
+                from training_service.launch import ray
+
+                return ray.run(job, chosen.count)
             case _:
                 return train(job)
     except Exception as error:
@@ -48,37 +54,34 @@ def _own_devices(job: EngineJob) -> None:
     misc._is_bf16_available = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
-def train(job: EngineJob, meet: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
-    """What a process does that trains alone, or as the first of several, all of whom then `meet`."""
-    from training_service import configuration, data, results
-    from training_service.models.finding import find
+Meet = Callable[[dict[str, Any]], None]
+"""Called with what LLaMA-Factory is given, when all is prepared: from then on this process is one of several."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained, and what LLaMA-Factory is given for it."""
+
+    found: Found
+    rows: int
+    device: str
+    output: Path
+    arguments: dict[str, Any]
+
+
+def train(job: EngineJob, meet: Meet | None = None) -> dict[str, Any]:
+    """What a process does that trains alone, or as the first of several."""
+    from training_service import results
     from training_service.stages import llamafactory
     from training_service.watching import Watch
 
-    _own_devices(job)
-    spec = job.spec
-    device = _device(job)
-    found = find(job, spec["modelName"], job.message)
-    prepared = data.prepare(job, job.scratch / "data")
-    job.obey()
-    output = job.scratch / "output"
-    arguments = configuration.with_places(
-        configuration.arguments(spec, on_gpu=bool(job.devices)), found.folder, output, prepared.folder, prepared.train
-    )
-    arguments |= configuration.mixing(prepared.weights, spec.get("advanced", {}))
-    if prepared.evaluation:
-        arguments["eval_dataset"] = prepared.evaluation
-    arguments.setdefault("template", found.template)
-    _adapters(job, spec, found, arguments)
-    resumed = _resume(job, output)
-    if resumed is not None:
-        arguments["resume_from_checkpoint"] = str(resumed)
+    work = prepared(job)
     if meet is not None:
-        meet(arguments)
-    watch = Watch(job, float(spec.get("saveMinutes", 10)))
-    llamafactory.train(arguments, watch, output)
-    details = {"template": arguments["template"], "device": device, "rows": prepared.rows}
-    model = results.produced(job, found, output, watch, details)
+        meet(work.arguments)
+    watch = Watch(job, float(job.spec.get("saveMinutes", 10)))
+    llamafactory.train(work.arguments, watch, work.output)
+    details = {"template": work.arguments["template"], "device": work.device, "rows": work.rows}
+    model = results.produced(job, work.found, work.output, watch, details)
     return {
         "models": [model.model_dump(mode="json", by_alias=True)],
         "metrics": watch.metrics,
@@ -86,16 +89,43 @@ def train(job: EngineJob, meet: Callable[[dict[str, Any]], None] | None = None) 
         "tokens": watch.tokens,
         "seconds": round(watch.seconds, 3),
         "peakMemoryBytes": watch.peak_memory,
-        "device": device,
+        "device": work.device,
     }
 
 
-def assist(job: EngineJob, arguments: dict[str, Any]) -> None:
+def prepared(job: EngineJob) -> Work:
+    from training_service import configuration, data
+    from training_service.models.finding import find
+
+    _own_devices(job)
+    spec = job.spec
+    device = _device(job)
+    found = find(job, spec["modelName"], job.message)
+    files = data.prepare(job, job.scratch / "data")
+    job.obey()
+    output = job.scratch / "output"
+    arguments = configuration.with_places(
+        configuration.arguments(spec, on_gpu=bool(job.devices)), found.folder, output, files.folder, files.train
+    )
+    arguments |= configuration.mixing(files.weights, spec.get("advanced", {}))
+    if files.evaluation:
+        arguments["eval_dataset"] = files.evaluation
+    arguments.setdefault("template", found.template)
+    _adapters(job, spec, found, arguments)
+    resumed = _resume(job, output)
+    if resumed is not None:
+        arguments["resume_from_checkpoint"] = str(resumed)
+    return Work(found, files.rows, device, output, arguments)
+
+
+def assist(job: EngineJob, arguments: dict[str, Any], meet: Meet | None = None) -> None:
     """What the other processes do: the same training, of which they say and store nothing."""
     from training_service.stages import llamafactory
     from training_service.watching import Watch
 
     _own_devices(job)
+    if meet is not None:
+        meet(arguments)
     llamafactory.train(arguments, Watch(job, 0, reports=False), Path(arguments["output_dir"]))
 
 

@@ -46,7 +46,9 @@ def launcher_of(spec: dict[str, Any], devices: int) -> Launcher:
 
 
 def _count(spec: dict[str, Any], devices: int) -> int:
-    return spec.get("processes") or (spec.get("gpus") if spec.get("launcher") == "ray" else None) or devices or 1
+    """A Ray cluster's GPUs are not this worker's."""
+    own = spec.get("gpus") if spec.get("launcher") == "ray" else devices
+    return spec.get("processes") or own or 1
 
 
 def objections(spec: dict[str, Any]) -> list[Objection]:

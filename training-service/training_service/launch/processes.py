@@ -9,14 +9,12 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NoReturn
 
@@ -24,13 +22,11 @@ from imts_shared.contracts.internal import Outcome
 from imts_shared.contracts.jobs import Reason
 from imts_shared.worker.child import die_with
 from imts_shared.worker.engine import EngineFailure, EngineJob
-from imts_shared.worker.failures import outcome_of
-from training_service.failures import explained, peer_lost
+from training_service.failures import peer_lost
+from training_service.launch.falls import SETTLE_SECONDS, Fall, told
 
 HOST = "127.0.0.1"
 TICK_SECONDS = 0.1
-SETTLE_SECONDS = 1.0
-"""When one rank falls, others fall over it: so long is waited to see who was first."""
 END_SECONDS = 10.0
 LINES_KEPT = 20
 Meet = Callable[[dict[str, Any]], None]
@@ -39,15 +35,6 @@ Assist = Callable[[EngineJob, dict[str, Any]], None]
 
 _fork = get_context("fork")
 _SIGNALLED = {-number for number in signal.Signals}
-
-
-@dataclass(frozen=True)
-class Fall:
-    """How a rank ended, in its own words."""
-
-    outcome: Outcome
-    after_another: bool = False
-    """Whether it only lost one that it was working with."""
 
 
 @dataclass
@@ -115,7 +102,7 @@ def _meet(job: EngineJob, helpers: list[Helper], arguments: dict[str, Any]) -> N
     arguments.setdefault("ddp_timeout", int(ranks.PATIENCE.total_seconds()))
     interface = ranks.interface_of(HOST)
     for number in range(count - 1, -1, -1):
-        rank = ranks.Rank(number, count, HOST, store.port, number, count, interface, store_is_served=True)
+        rank = ranks.Rank(number, count, HOST, store.port, number, count, count, interface, store_is_served=True)
         if number:
             helpers[number - 1].plan.send((rank, arguments))
         else:
@@ -152,21 +139,11 @@ def _be(
         assist(job, arguments)
         fall = Fall(Outcome(status="succeeded"))
     except BaseException as error:  # noqa: BLE001
-        fall = _told(error)
+        fall = told(error)
     sys.stdout.flush()
     sys.stderr.flush()
     reports.send(fall)
     os._exit(0)
-
-
-def _told(error: BaseException) -> Fall:
-    from imts_shared.worker.engine import Stopped
-
-    if isinstance(error, Stopped):
-        return Fall(Outcome(status="stopped"))
-    traceback.print_exception(error)
-    better = explained(error) if isinstance(error, Exception) else None
-    return Fall(outcome_of(better or error, Path(__file__).parent.parent), peer_lost(error))
 
 
 def _followed(helpers: list[Helper], lead: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -230,8 +207,7 @@ def _first_failure(helpers: list[Helper]) -> EngineFailure | None:
 def _words(helper: Helper) -> EngineFailure:
     fall = _fall(helper)
     if fall is not None:
-        said = fall.outcome
-        return EngineFailure(f"Rank {helper.number}: {said.message}", said.hint, said.reason)
+        return fall.failure(helper.number)
     helper.relay.join(SETTLE_SECONDS)
     code = helper.process.exitcode
     how = f"by the signal {signal.Signals(-code).name}" if code in _SIGNALLED else f"with the exit code {code}"

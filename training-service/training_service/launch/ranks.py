@@ -21,6 +21,8 @@ class Rank:
     local: int
     """Which of the processes that share a machine's folders it is, and which of the GPUs that it sees is its own."""
     local_count: int
+    neighbours: int
+    """How many share the machine's processors, itself included."""
     interface: str | None = None
     store_is_served: bool = False
     """Whether the store under address and port is there already; otherwise rank 0 opens it."""
@@ -48,7 +50,7 @@ def join(rank: Rank, *, on_gpu: bool) -> None:
     if on_gpu:
         torch.cuda.set_device(rank.local)
         return
-    threads = max(1, _processors() // rank.local_count)
+    threads = max(1, _processors() // rank.neighbours)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"  # not cpu:1, which torch.load does not know
     torch.set_num_threads(threads)
