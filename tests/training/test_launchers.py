@@ -200,12 +200,23 @@ def test_a_cluster_that_is_too_small_or_not_there(place: Place, cluster: str) ->
     assert run.outcome["message"] == f"No Ray cluster answers at {nobody}."
 
 
+@pytest.mark.timeout(180)
+def test_a_cluster_of_its_own_ends_with_the_attempt(place: Place) -> None:
+    spec = {**TWO, "epochs": 1.0, "launcher": "ray", "rayAddress": "local"}
+    family: list[psutil.Process] = []
+    run = place.run(spec, _data(place), watch=_at(2, lambda _: family.extend(_attempt().children(recursive=True))))
+    assert run.result["steps"] == STEPS / 3
+    assert family
+    assert _gone(family, 10)
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
         ({"launcher": "process"}, "launcher process is one process"),
         ({"launcher": "ray"}, "needs the cluster's address"),
         ({"gpus": 4}, "do not go together"),
+        ({"launcher": "ray", "rayAddress": "auto", "deepspeed": "2"}, "holds the whole model"),
         ({"rayAddress": "auto"}, "for launcher ray alone"),
     ],
 )

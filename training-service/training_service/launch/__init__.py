@@ -87,6 +87,15 @@ def objections(spec: dict[str, Any]) -> list[Objection]:
                 "Give rayAddress: host:6379 from a node of the cluster, ray://host:10001 from outside it.",
             )
         )
+    if launcher == "ray" and (spec.get("deepspeed") is not None or spec.get("fsdp")):
+        found.append(
+            Objection(
+                "launcher",
+                "Under launcher ray every process holds the whole model: deepspeed and fsdp cannot be used with it,"
+                " for the parts of their checkpoints would lie on different machines.",
+                "Take launcher torchrun on one machine with several GPUs, or leave deepspeed and fsdp out.",
+            )
+        )
     if launcher != "ray" and spec.get("rayAddress"):
         found.append(
             Objection("rayAddress", "A rayAddress is for launcher ray alone.", "Add launcher: ray, or leave it out.")

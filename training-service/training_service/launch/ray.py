@@ -5,8 +5,10 @@ itself. This process trains nothing; several times a second it asks each actor w
 its own, and says in return whether there is an order. Actors end with the process that started them.
 """
 
+import fcntl
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -16,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from imts_shared.contracts.internal import ClaimAnswer, Outcome
 from imts_shared.contracts.jobs import Reason
@@ -69,7 +71,7 @@ class Member:
 
         ready()
         claim = ClaimAnswer.model_validate_json(parcel.claim)
-        self._scratch = Path(tempfile.mkdtemp(prefix="imts-rank-"))
+        self._scratch, self._lock = _own_folder()
         said: deque[bytes] = deque()
         send = (lambda _frame: None) if parcel.number else said.append
         job = MemberJob(claim, lambda: Storage(parcel.storage_url, parcel.storage_options), self._scratch, send)
@@ -134,6 +136,19 @@ class Member:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
+def _own_folder() -> tuple[Path, IO[str]]:
+    """A locked folder. Those that nobody holds any more belonged to ranks that were killed."""
+    above = Path(tempfile.gettempdir())
+    for left in above.glob("imts-rank-*"):
+        with suppress(OSError), (left / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix="imts-new-rank-"))
+    held = (folder / ".lock").open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return folder.rename(folder.with_name(folder.name.replace("imts-new-", "imts-"))), held
+
+
 def _own_gpus() -> list[str]:
     import ray
 
@@ -156,10 +171,10 @@ def run(job: EngineJob, count: int) -> dict[str, Any]:
 
     address = job.spec["rayAddress"]
     os.environ.update(ENVIRONMENT)
-    own = Path(tempfile.mkdtemp(prefix="imts-ray-", dir="/tmp")) if address == "local" else None  # noqa: S108
+    own = Path(tempfile.mkdtemp(prefix="imts-ray-", dir="/tmp")) if address == "local" else None
     posts: list[Post] = []
     try:
-        _within(CONNECT_SECONDS, lambda: _connect(job, address, count, own), _no_answer(address))
+        _connect(job, address, count, own)
         group, resource = _placed(job, address, count)
         posts = [Post(_member(job, group, resource, number)) for number in range(count)]
         return _followed(job, posts, _started(posts))
@@ -200,29 +215,42 @@ def _within(seconds: float, act: Callable[[], T], too_late: Exception) -> T:
 
 
 def _connect(job: EngineJob, address: str, count: int, own: Path | None) -> None:
-    import ray
-
     rules = {"namespace": f"imts-{job.id}-{job.attempt}", "log_to_driver": True, "logging_level": "WARNING"}
     if own is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(job.devices)
-        ray.init(
-            address="local",
-            num_cpus=count,
-            num_gpus=len(job.devices),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            _temp_dir=str(own),
-            **rules,
-        )
+        _connect_own(job, count, own, rules)
         return
     _probe(address)
+    _within(CONNECT_SECONDS, lambda: _connect_other(address, rules), _no_answer(address))
+
+
+def _connect_own(job: EngineJob, count: int, own: Path, rules: dict[str, Any]) -> None:
+    """In this thread: Ray's processes end when the thread does that has started them."""
+    import ray
+
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(job.devices)
+    handler = signal.getsignal(signal.SIGTERM)
+    ray.init(
+        address="local",
+        num_cpus=count,
+        num_gpus=len(job.devices),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        _temp_dir=str(own),
+        **rules,
+    )
+    signal.signal(signal.SIGTERM, handler)
+
+
+def _connect_other(address: str, rules: dict[str, Any]) -> None:
+    import ray
+
     try:
         ray.init(address=address, **rules)
     except (Exception, SystemExit) as error:
         raise BadConfig(
             f"The Ray cluster at {address} cannot be joined: {_first_line(error)}",
             "The worker and the cluster need the same versions of Ray and Python, and the cluster's token"
-            " (RAY_AUTH_TOKEN) in the worker's environment.",
+            " (RAY_AUTH_TOKEN) in the worker's environment; a ray:// address needs the package ray[client].",
         ) from error
 
 
