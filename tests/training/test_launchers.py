@@ -16,8 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
+from imts_shared.worker.engine import BadConfig
 from tests.training import material
 from tests.training.conftest import Place, Run
+from training_service import launch
 
 os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0123456789abcdef" * 4)
 """Ray reads these when it is imported, which the process that attempts are forked from does."""
@@ -224,3 +226,12 @@ def test_what_cannot_be_launched_is_said(place: Place, more: dict[str, Any], wor
     run = place.run({**TWO, **more}, _data(place))
     assert run.outcome["reason"] == "bad_config"
     assert words in run.outcome["message"]
+
+
+def test_each_process_has_a_gpu_of_its_own() -> None:
+    assert launch.chosen({"gpus": 2}, ["0", "1"]) == launch.Launch("torchrun", 2)
+    assert launch.chosen({}, ["0"]) == launch.Launch("process", 1)
+    assert launch.chosen({"deepspeed": "2"}, ["0"]) == launch.Launch("torchrun", 1)
+    assert launch.chosen({"launcher": "ray", "rayAddress": "auto", "gpus": 4}, []) == launch.Launch("ray", 4)
+    with pytest.raises(BadConfig, match="2 processes need 2 GPUs, one each; this attempt has 1"):
+        launch.chosen({"processes": 2}, ["0"])
