@@ -65,8 +65,9 @@ def _trained(run: Run) -> None:
 
 
 def test_two_processes_train_stop_and_go_on(place: Place) -> None:
-    undisturbed = place.run(TWO, _data(place))
+    undisturbed = place.run({**TWO, "samples": 1}, _data(place))
     _trained(undisturbed)
+    assert {"before", "after"} <= set(undisturbed.result["samples"][0])
     stopped = place.run(TWO, _data(place), watch=_at(5, lambda stop: stop()))
     assert stopped.outcome["status"] == "stopped"
     newest = stopped.newest

@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from imts_shared.worker.checkpoints import BadCheckpoint
 from imts_shared.worker.engine import EngineJob
 from training_service import launch
+from training_service.data import Prepared
 from training_service.failures import explained
 from training_service.models.finding import Found
 
@@ -63,24 +65,32 @@ class Work:
     """What is trained, and what LLaMA-Factory is given for it."""
 
     found: Found
-    rows: int
+    data: Prepared
     device: str
     output: Path
     arguments: dict[str, Any]
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no process has the whole model, so that none can be asked alone."""
+        return bool(self.arguments.get("fsdp") or self.arguments.get("deepspeed"))
 
 
 def train(job: EngineJob, meet: Meet | None = None) -> dict[str, Any]:
     """What a process does that trains alone, or as the first of several."""
     from training_service import results
+    from training_service.samples import Samples
     from training_service.stages import llamafactory
     from training_service.watching import Watch
 
+    began = monotonic()
     work = prepared(job)
     if meet is not None:
         meet(work.arguments)
-    watch = Watch(job, float(job.spec.get("saveMinutes", 10)))
+    samples = None if work.sharded else Samples(job, work.data.folder, work.data.train[0], work.arguments["template"])
+    watch = Watch(job, float(job.spec.get("saveMinutes", 10)), samples)
     llamafactory.train(work.arguments, watch, work.output)
-    details = {"template": work.arguments["template"], "device": work.device, "rows": work.rows}
+    details = {"template": work.arguments["template"], "device": work.device, "rows": work.data.rows}
     model = results.produced(job, work.found, work.output, watch, details)
     return {
         "models": [model.model_dump(mode="json", by_alias=True)],
@@ -90,7 +100,24 @@ def train(job: EngineJob, meet: Meet | None = None) -> dict[str, Any]:
         "seconds": round(watch.seconds, 3),
         "peakMemoryBytes": watch.peak_memory,
         "device": work.device,
+        **({"samples": samples.found} if samples and samples.found else {}),
+        **_hindsight(job, work.found.folder, work.device, watch, monotonic() - began),
     }
+
+
+def _hindsight(job: EngineJob, folder: Path, device: str, watch: Any, seconds: float) -> dict[str, Any]:
+    """How far the estimate was off; and the device's speed for the next one."""
+    from training_service import architecture, estimate
+
+    size = architecture.of_folder(folder)
+    if size is not None and job.resume_from is None:
+        estimate.learn_speed(Path(job.options["models"]), device, job.spec, size, watch.tokens, watch.seconds)
+    said = job.spec.get("estimate")
+    if not said or job.resume_from is not None:
+        return {}
+    taken = {"seconds": seconds, "memoryBytes": watch.peak_memory, "tokens": watch.tokens, "steps": watch.steps}
+    error = {name: round(said[name] / real - 1, 4) for name, real in taken.items() if said.get(name) and real}
+    return {"estimateError": error}
 
 
 def prepared(job: EngineJob) -> Work:
@@ -115,7 +142,7 @@ def prepared(job: EngineJob) -> Work:
     resumed = _resume(job, output)
     if resumed is not None:
         arguments["resume_from_checkpoint"] = str(resumed)
-    return Work(found, files.rows, device, output, arguments)
+    return Work(found, files, device, output, arguments)
 
 
 def assist(job: EngineJob, arguments: dict[str, Any], meet: Meet | None = None) -> None:

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from imts_shared.contracts.jobs import Reason
 from imts_shared.worker.engine import EngineFailure, EngineJob, Stopped
+from training_service.samples import Samples
 
 NAMES = {
     "loss": "loss",
@@ -19,6 +20,7 @@ NAMES = {
     "grad_norm": "gradNorm",
     "epoch": "epoch",
     "eval_loss": "evalLoss",
+    "num_input_tokens_seen": "tokens",
 }
 SAVING_SHARE = 0.02
 """Checkpoints by time never take more than this share of the time."""
@@ -27,8 +29,11 @@ SAVING_SHARE = 0.02
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Steps become progress and metric events, checkpoints are stored, an order ends the training in order."""
 
-    def __init__(self, job: EngineJob, save_minutes: float, *, reports: bool = True) -> None:
+    def __init__(
+        self, job: EngineJob, save_minutes: float, samples: Samples | None = None, *, reports: bool = True
+    ) -> None:
         self._job = job
+        self._samples = samples
         self._every = save_minutes * 60
         self._reports = reports
         self._began = self._last = time.monotonic()
@@ -46,7 +51,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.peak_memory = 0
         self.checkpoints = 0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if self._samples is not None and self._reports and state.global_step == 0:
+            self._samples.answer("before", more["model"], more["processing_class"])
         self._began = self._last_save = self._tokens_at = time.monotonic()
         self._first_step = state.global_step
         self._tokens = int(state.num_input_tokens_seen)
@@ -84,8 +91,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         values = {named(name): float(value) for name, value in (logs or {}).items() if _number(value)}
         if "trainLoss" in values:
-            self.metrics |= {name: value for name, value in values.items() if name == "trainLoss"}
+            self.metrics["trainLoss"] = values["trainLoss"]
             return
+        values = {name: value for name, value in values.items() if not name.startswith("train")}
         if not values:
             return
         loss = values.get("loss")
@@ -127,12 +135,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._last_save = time.monotonic()
         self._save_took = self._last_save - began
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         self.steps = state.global_step
         self.tokens = int(state.num_input_tokens_seen)
         self.seconds = time.monotonic() - self._began
         if self._stopping and state.global_step < state.max_steps:
             raise Stopped(self._job.order())
+        if self._samples is not None and self._reports:
+            self._samples.answer("after", more["model"], more["processing_class"])
 
 
 def several() -> bool:

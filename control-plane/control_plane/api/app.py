@@ -21,9 +21,11 @@ from control_plane.api import (
     health,
     internal,
     jobs,
+    metrics,
     models,
     retention,
     storage,
+    training,
     webhooks,
     workers,
 )
@@ -37,8 +39,10 @@ from control_plane.hints import Hints
 from control_plane.jobs.intake import Intake
 from control_plane.jobs.live import LiveEvents
 from control_plane.jobs.queue import QueueView
+from control_plane.jobs.references import References
 from control_plane.jobs.service import Submissions
 from control_plane.settings import ControlPlaneSettings, settings
+from control_plane.training.checker import Checker
 from control_plane.workers import service as presence
 from imts_shared.contracts.jobs import JobKind
 from imts_shared.logs import start_logging
@@ -93,13 +97,16 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     intake = Intake(url)
     files = Storage(config.storage_url, config.storage_options)
     analyzer = Analyzer(config.analyzer_url, config.service_key.get_secret_value())
+    checker = Checker(config.training_url, config.service_key.get_secret_value())
+    references = References(database, files, checker)
     queue = QueueView()
     context = Context(
         settings=config,
         database=database,
         hints=Hints(url),
         queue=queue,
-        submissions=Submissions(database, intake, queue),
+        references=references,
+        submissions=Submissions(database, intake, queue, references),
         live=LiveEvents(database),
         keys=KeyRing(database),
         storage=files,
@@ -119,6 +126,7 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
         present.cancel()
         await intake.stop()
         await analyzer.close()
+        await checker.close()
         await context.hints.stop()
         await database.close()
 
@@ -145,6 +153,7 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
         app.include_router(jobs.kind_router(kind))
     for module in (
         jobs,
+        metrics,
         checkpoints,
         datasets,
         models,
@@ -153,6 +162,7 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
         webhooks,
         retention,
         storage,
+        training,
         internal,
         health,
     ):

@@ -76,12 +76,12 @@ class Submissions:
 
     REMEMBERED_SECONDS = 1.0
 
-    def __init__(self, database: Database, intake: Intake, queue: QueueView) -> None:
+    def __init__(self, database: Database, intake: Intake, queue: QueueView, references: References) -> None:
         self._database = database
         self._intake = intake
         self._queue = queue
         self._no_quota: dict[str, float] = {}
-        self._references = References(database)
+        self._references = references
 
     def hear(self, hint: str) -> None:
         if hint == QUOTAS:
