@@ -1,22 +1,37 @@
 """One attempt of a training or export job, from its specification to its result."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from imts_shared.worker.checkpoints import BadCheckpoint
 from imts_shared.worker.engine import EngineJob
+from training_service import launch
+from training_service.data import Prepared
 from training_service.failures import explained
+from training_service.models.finding import Found
 
 
 def run(job: EngineJob) -> dict[str, Any]:
     from training_service.frameworks import ready
 
     ready()
-    _own_devices(job)
+    chosen = launch.chosen(job.spec, job.devices)
     try:
-        return _train(job)
+        match chosen.launcher:
+            case "torchrun":
+                from training_service.launch import processes
+
+                return processes.run(job, chosen.count, train, assist)
+            case "ray":
+                from training_service.launch import ray
+
+                return ray.run(job, chosen.count)
+            case _:
+                return train(job)
     except Exception as error:
         better = explained(error)
         if better is None or better is error:
@@ -41,38 +56,42 @@ def _own_devices(job: EngineJob) -> None:
     misc._is_bf16_available = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
-def _train(job: EngineJob) -> dict[str, Any]:
-    from training_service import configuration, data, results
-    from training_service.models.finding import find
+Meet = Callable[[dict[str, Any]], None]
+"""Called with what LLaMA-Factory is given, when all is prepared: from then on this process is one of several."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained, and what LLaMA-Factory is given for it."""
+
+    found: Found
+    data: Prepared
+    device: str
+    output: Path
+    arguments: dict[str, Any]
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no process has the whole model, so that none can be asked alone."""
+        return bool(self.arguments.get("fsdp") or self.arguments.get("deepspeed"))
+
+
+def train(job: EngineJob, meet: Meet | None = None) -> dict[str, Any]:
+    """What a process does that trains alone, or as the first of several."""
+    from training_service import results
     from training_service.samples import Samples
     from training_service.stages import llamafactory
     from training_service.watching import Watch
 
     began = monotonic()
-    spec = job.spec
-    device = _device(job)
-    found = find(job, spec["modelName"], job.message)
-    prepared = data.prepare(job, job.scratch / "data")
-    job.obey()
-    output = job.scratch / "output"
-    arguments = configuration.with_places(
-        configuration.arguments(spec, on_gpu=bool(job.devices)), found.folder, output, prepared.folder, prepared.train
-    )
-    arguments |= configuration.mixing(prepared.weights, spec.get("advanced", {}))
-    if prepared.evaluation:
-        arguments["eval_dataset"] = prepared.evaluation
-    arguments.setdefault("template", found.template)
-    _adapters(job, spec, found, arguments)
-    resumed = _resume(job, output)
-    if resumed is not None:
-        arguments["resume_from_checkpoint"] = str(resumed)
-        if spec["stage"] == "rm":
-            _weights_of(resumed, arguments)
-    samples = Samples(job, prepared.folder, prepared.train[0], arguments["template"])
-    watch = Watch(job, float(spec.get("saveMinutes", 10)), samples)
-    llamafactory.train(arguments, watch, output)
-    details = {"template": arguments["template"], "device": device, "rows": prepared.rows}
-    model = results.produced(job, found, output, watch, details)
+    work = prepared(job)
+    if meet is not None:
+        meet(work.arguments)
+    samples = None if work.sharded else Samples(job, work.data.folder, work.data.train[0], work.arguments["template"])
+    watch = Watch(job, float(job.spec.get("saveMinutes", 10)), samples)
+    llamafactory.train(work.arguments, watch, work.output)
+    details = {"template": work.arguments["template"], "device": work.device, "rows": work.data.rows}
+    model = results.produced(job, work.found, work.output, watch, details)
     return {
         "models": [model.model_dump(mode="json", by_alias=True)],
         "metrics": watch.metrics,
@@ -80,9 +99,9 @@ def _train(job: EngineJob) -> dict[str, Any]:
         "tokens": watch.tokens,
         "seconds": round(watch.seconds, 3),
         "peakMemoryBytes": watch.peak_memory,
-        "device": device,
-        **({"samples": samples.found} if samples.found else {}),
-        **_hindsight(job, found.folder, device, watch, monotonic() - began),
+        "device": work.device,
+        **({"samples": samples.found} if samples and samples.found else {}),
+        **_hindsight(job, work.found.folder, work.device, watch, monotonic() - began),
     }
 
 
@@ -99,6 +118,44 @@ def _hindsight(job: EngineJob, folder: Path, device: str, watch: Any, seconds: f
     taken = {"seconds": seconds, "memoryBytes": watch.peak_memory, "tokens": watch.tokens, "steps": watch.steps}
     error = {name: round(said[name] / real - 1, 4) for name, real in taken.items() if said.get(name) and real}
     return {"estimateError": error}
+
+
+def prepared(job: EngineJob) -> Work:
+    from training_service import configuration, data
+    from training_service.models.finding import find
+
+    _own_devices(job)
+    spec = job.spec
+    device = _device(job)
+    found = find(job, spec["modelName"], job.message)
+    files = data.prepare(job, job.scratch / "data")
+    job.obey()
+    output = job.scratch / "output"
+    arguments = configuration.with_places(
+        configuration.arguments(spec, on_gpu=bool(job.devices)), found.folder, output, files.folder, files.train
+    )
+    arguments |= configuration.mixing(files.weights, spec.get("advanced", {}))
+    if files.evaluation:
+        arguments["eval_dataset"] = files.evaluation
+    arguments.setdefault("template", found.template)
+    _adapters(job, spec, found, arguments)
+    resumed = _resume(job, output)
+    if resumed is not None:
+        arguments["resume_from_checkpoint"] = str(resumed)
+        if spec["stage"] == "rm":
+            _weights_of(resumed, arguments)
+    return Work(found, files, device, output, arguments)
+
+
+def assist(job: EngineJob, arguments: dict[str, Any], meet: Meet | None = None) -> None:
+    """What the other processes do: the same training, of which they say and store nothing."""
+    from training_service.stages import llamafactory
+    from training_service.watching import Watch
+
+    _own_devices(job)
+    if meet is not None:
+        meet(arguments)
+    llamafactory.train(arguments, Watch(job, 0, reports=False), Path(arguments["output_dir"]))
 
 
 def _device(job: EngineJob) -> str:
