@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from imts_shared.contracts.jobs import JobKind
 from imts_shared.worker.checkpoints import BadCheckpoint
 from imts_shared.worker.engine import EngineJob
 from training_service.failures import explained
@@ -15,7 +16,7 @@ def run(job: EngineJob) -> dict[str, Any]:
     ready()
     _own_devices(job)
     try:
-        return _train(job)
+        return _export(job) if job.kind == JobKind.export else _train(job)
     except Exception as error:
         better = explained(error)
         if better is None or better is error:
@@ -38,6 +39,12 @@ def _own_devices(job: EngineJob) -> None:
             known.cache_clear()
     misc._is_fp16_available = torch.cuda.is_available()
     misc._is_bf16_available = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+def _export(job: EngineJob) -> dict[str, Any]:
+    from training_service.export import export
+
+    return export(job)
 
 
 def _train(job: EngineJob) -> dict[str, Any]:
