@@ -1,6 +1,8 @@
 """Models are made whole or turned into GGUF, and what comes out is used before it is believed."""
 
 import json
+import shutil
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from imts_shared.contracts.jobs import JobKind
 from imts_shared.contracts.models import ModelInput, ModelKind
 from tests.training import material
 from tests.training.conftest import Place, Run
+from tests.training.using import answer, apart, difference
 
 BASE = "builtin:tiny-qwen3"
 
@@ -26,28 +29,22 @@ def registered(model: dict[str, Any], kind: ModelKind, name: str = "colours", **
     )  # fmt: skip
 
 
-@pytest.fixture
-def adapter(place: Place) -> ModelInput:
-    spec = {**material.TINY, "epochs": 3.0, "learningRate": 5e-3}
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, models: Path) -> tuple[Path, dict[str, Any]]:
+    place = Place(tmp_path_factory.mktemp("trained"), models)
+    spec = {**material.TINY, "epochs": 3.0, "learningRate": 3e-2, "loraRank": 16}
     [model] = place.run(spec, [place.dataset("data", "alpaca", material.alpaca())]).result["models"]
-    return registered(model, ModelKind.adapter, base_name=BASE)
+    return place.storage / model["prefix"], model
 
 
-def greedy(folder: Path, ids: list[int], **more: Any) -> list[int]:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder, **more).eval()
-    said = model.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False, pad_token_id=2)
-    found: list[int] = said[0, len(ids) :].tolist()
-    return found
+@pytest.fixture
+def adapter(place: Place, trained: tuple[Path, dict[str, Any]]) -> ModelInput:
+    folder, model = trained
+    shutil.copytree(folder, place.storage / "models" / "colours")
+    return registered({**model, "prefix": "models/colours"}, ModelKind.adapter, base_name=BASE)
 
 
 def test_an_adapter_is_merged_into_its_base(place: Place, adapter: ModelInput) -> None:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     run = export(place, {"modelName": "colours", "outputName": "colours-whole"}, [adapter])
     result = run.result
     [model] = result["models"]
@@ -64,17 +61,12 @@ def test_an_adapter_is_merged_into_its_base(place: Place, adapter: ModelInput) -
     assert model["details"]["parameters"] > 3_000_000
     merge = result["verified"]["merge"]
     assert (merge["adapters"], merge["kl"] <= merge["tolerance"]) == (1, True)
-    assert merge["klFromBase"] > 0.05
+    assert merge["klFromBase"] > 0.02
     assert result["verified"]["kl"] <= result["verified"]["tolerance"]
     assert "colours version 1 (adapter) < builtin:tiny-qwen3" in files["README.md"].read_text()
 
-    ids = AutoTokenizer.from_pretrained(folder)("What colour is the lamp?")["input_ids"]
-    base = AutoModelForCausalLM.from_pretrained(place.models / "builtin" / "tiny-qwen3")
-    both = PeftModel.from_pretrained(base, place.storage / str(adapter.prefix)).eval()
-    whole = AutoModelForCausalLM.from_pretrained(folder).eval()
-    with torch.inference_mode():
-        given = torch.tensor([ids])
-        assert torch.allclose(both(given).logits, whole(given).logits, atol=1e-4)
+    base, prefix = place.models / "builtin" / "tiny-qwen3", place.storage / str(adapter.prefix)
+    assert apart(difference, base, prefix, folder, "What colour is the lamp?") < 1e-4
 
     steps = [event["step"] for event in run.of("progress")]
     assert steps == sorted(steps)
@@ -103,7 +95,7 @@ def test_a_merged_model_is_written_again_in_shards_of_another_type(place: Place)
     assert again["models"][0]["bytes"] > 1.5 * model["bytes"] - 5_000_000
 
 
-@pytest.mark.parametrize("quantization", ["f16", "q8_0", "Q4_K_M"])
+@pytest.mark.parametrize("quantization", ["f16", "Q8_0"])
 def test_an_adapter_becomes_gguf(place: Place, adapter: ModelInput, quantization: str) -> None:
     from gguf import GGUFReader
 
@@ -121,7 +113,7 @@ def test_an_adapter_becomes_gguf(place: Place, adapter: ModelInput, quantization
     verified = run.result["verified"]
     assert verified["kl"] <= verified["tolerance"]
     assert verified["weights"]["compared"] == verified["weights"]["tensors"] == 24
-    assert verified["merge"]["klFromBase"] > 0.05
+    assert verified["merge"]["klFromBase"] > 0.02
 
 
 def test_the_gguf_of_the_small_model_knows_a_capital(place: Place) -> None:
@@ -132,13 +124,8 @@ def test_the_gguf_of_the_small_model_knows_a_capital(place: Place) -> None:
     [model] = run.result["models"]
     file = place.files(model["prefix"])["smol-q8_0.gguf"]
     assert 140_000_000 < file.stat().st_size < 150_000_000
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(place.models / "builtin" / "smollm2-135m")
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
-    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-    said = greedy(file.parent, ids, gguf_file=file.name)
-    assert tokenizer.decode(said, skip_special_tokens=True).startswith("The capital of France is Paris")
+    said = apart(answer, place.models / "builtin" / "smollm2-135m", file, "What is the capital of France?")
+    assert said.startswith("The capital of France is Paris")
 
 
 def refused(run: Run, *words: str) -> None:
@@ -195,13 +182,10 @@ def test_a_damaged_adapter_registers_nothing(place: Place, adapter: ModelInput) 
     save_file({name: np.full_like(values, np.nan) for name, values in weights.items()}, file)
     run = export(place, {"modelName": "colours"}, [adapter])
     assert run.outcome["status"] == "failed"
-    assert not place.files("jobs/job/2/model")
+    assert not place.files("jobs/job/1/model")
 
 
 def test_a_full_disk_is_told_before_anything_is_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-    from collections import namedtuple
-
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("U", "total used free")(9, 8, 1_000_000))
     run = export(place, {"modelName": BASE, "format": "gguf"})
     assert (run.outcome["status"], run.outcome["reason"]) == ("failed", "out_of_disk")
@@ -216,19 +200,20 @@ def test_an_order_to_stop_ends_it_between_steps(place: Place, adapter: ModelInpu
 
     run = export(place, {"modelName": "colours", "format": "gguf"}, [adapter], watch=stop)
     assert run.outcome["status"] == "stopped"
-    assert not place.files("jobs/job/2/model")
+    assert not place.files("jobs/job/1/model")
 
 
 def test_without_the_tools_the_words_say_what_to_install(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     from training_service.export import children
 
     nowhere = place.folder / "nowhere"
+    monkeypatch.setenv("PATH", str(nowhere))
     monkeypatch.setattr(children, "tools", lambda: nowhere)
     refused(export(place, {"modelName": BASE, "format": "gguf"}), "not installed", "locks/gguf-tools.txt")
     nowhere.mkdir()
     (nowhere / "convert_hf_to_gguf.py").touch()
     run = export(place, {"modelName": BASE, "format": "gguf", "quantization": "q4_k_m"})
-    refused(run, "llama-cpp-py-sync", "llama-quantize")
+    refused(run, "llama-cpp-python", "llama-quantize")
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m", "tiny-qwen3"])

@@ -43,7 +43,6 @@ def run(job: EngineJob, command: list[str | Path], name: str) -> Ended:
         "TQDM_DISABLE": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": str(tools()),
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
     with log.open("wb") as file:
         child = subprocess.Popen(

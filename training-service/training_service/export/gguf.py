@@ -30,7 +30,13 @@ def converter() -> Path:
 
 
 def has_llama_cpp() -> bool:
-    return (children.tools() / "llama_cpp_py_sync").is_dir() and importlib.util.find_spec("cffi") is not None
+    return (children.tools() / "xllamacpp").is_dir()
+
+
+def has_quantizer() -> bool:
+    """llama-cpp-python has no wheels, so that whoever wants its quantizer builds it; the program does as well."""
+    bound = (children.tools() / "llama_cpp").is_dir() or importlib.util.find_spec("llama_cpp") is not None
+    return bound or shutil.which("llama-quantize") is not None
 
 
 def check_tools(quantization: str) -> None:
@@ -38,11 +44,11 @@ def check_tools(quantization: str) -> None:
         raise BadConfig(
             "The tools that write GGUF are not installed on this worker.", INSTALL.format(folder=children.tools())
         )
-    if two_steps(quantization) and not has_llama_cpp() and shutil.which("llama-quantize") is None:
+    if two_steps(quantization) and not has_quantizer():
         raise BadConfig(
             f"{quantization} needs llama.cpp's quantizer, and this worker has none.",
-            "Install the wheel llama-cpp-py-sync with the other GGUF tools (locks/gguf-tools.txt), or put llama.cpp's"
-            " llama-quantize on the worker's PATH; or ask for q8_0 or f16, which need neither.",
+            "Put llama.cpp's llama-quantize on the worker's PATH, or install llama-cpp-python into its environment;"
+            " or ask for q8_0 or f16, which need neither.",
         )
 
 
@@ -81,17 +87,15 @@ def _convert(job: EngineJob, whole: Whole, target: Path, kind: str, asked: Expor
 
 
 def _quantize(job: EngineJob, source: Path, target: Path, kind: str) -> None:
-    tried: Ended | None = None
-    if has_llama_cpp():
-        answer = job.scratch / "quantized.json"
-        order = {"do": "quantize", "type": kind, "source": str(source), "target": str(target), "answer": str(answer)}
-        tried = children.run(job, [sys.executable, "-P", NATIVE, json.dumps(order)], "quantize")
-        if tried.code == 0 and json.loads(answer.read_text())["code"] == 0 and target.is_file():
-            return
     program = shutil.which("llama-quantize")
     if program is not None:
         tried = children.run(job, [program, source, target, kind.upper()], "quantize")
         if tried.code == 0 and target.is_file():
             return
-    why = tried.last if tried else "there is no quantizer"
-    raise EngineFailure(f"Quantizing to {kind} failed: {why}", "Ask for q8_0, or look at the job's log.")
+    else:
+        answer = job.scratch / "quantized.json"
+        order = {"do": "quantize", "type": kind, "source": str(source), "target": str(target), "answer": str(answer)}
+        tried = children.run(job, [sys.executable, "-P", NATIVE, json.dumps(order)], "quantize")
+        if tried.code == 0 and json.loads(answer.read_text())["code"] == 0 and target.is_file():
+            return
+    raise EngineFailure(f"Quantizing to {kind} failed: {tried.last}", "Ask for q8_0, or look at the job's log.")

@@ -27,6 +27,21 @@ WEIGHT_TOLERANCE = {
 COMPARABLE = ("llama", "qwen2", "qwen3")
 """Architectures whose tensors the converter stores as they are, or with rows in another known order."""
 SAMPLED = 1_000_000
+PLACES = 12
+"""Beginnings of the prompt after which llama.cpp is asked for the next token."""
+PROBABILITIES = 500
+SHAPE = {
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "block_count": "num_hidden_layers",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "rope.freq_base": "rope_theta",
+}
+"""What a file says of its architecture, and what the model's configuration calls it."""
 
 
 def merged(whole: Whole, asked: ExportRequest) -> dict[str, Any]:
@@ -62,73 +77,94 @@ def _same_tokens(given: list[int], expected: list[int]) -> None:
 def _compared(expected: np.ndarray[Any, Any], given: np.ndarray[Any, Any], tolerance: float) -> dict[str, Any]:
     if not np.isfinite(given).all():
         raise EngineFailure("The exported model says nothing finite.", "Export with dtype bf16 or fp32.")
-    kl = divergence(expected, given)
+    size = min(expected.shape[1], given.shape[1])
+    same = expected[:, :size].argmax(axis=1) == given[:, :size].argmax(axis=1)
+    return _within(divergence(expected, given), tolerance, same.tolist())
+
+
+def _within(kl: float, tolerance: float, same: list[bool]) -> dict[str, Any]:
     if not kl <= tolerance:
         raise EngineFailure(
             f"The exported model is not the one that it was made from: its next tokens are {kl:.4g} nats away, and"
             f" {tolerance} are allowed.",
             "Nothing was registered. Export with a wider dtype or quantization.",
         )
-    size = min(expected.shape[1], given.shape[1])
-    same = expected[:, :size].argmax(axis=1) == given[:, :size].argmax(axis=1)
-    return {"kl": round(kl, 8), "tolerance": tolerance, "positions": len(same), "sameNextToken": float(same.mean())}
+    return {
+        "kl": round(kl, 8), "tolerance": tolerance, "positions": len(same),
+        "sameNextToken": round(sum(same) / len(same), 4),
+    }  # fmt: skip
 
 
 def gguf(job: EngineJob, file: Path, whole: Whole, asked: ExportRequest) -> dict[str, Any]:
     """By llama.cpp itself; else by the loader that transformers has for some architectures. Always by its tensors."""
-    quantization = asked.quantization or "q8_0"
     found: dict[str, Any] = {"weights": weights(file, whole)}
     job.obey()
-    used = _by_llama_cpp(job, file, whole, asked) if has_llama_cpp() else None
-    if used is None:
-        used = _by_transformers(file, whole, asked)
-    logits = used.pop("logits")
-    return {**used, **_compared(whole.logits, logits, GGUF_TOLERANCE[quantization]), **found}
+    used = _by_llama_cpp(job, file, whole, asked) if has_llama_cpp() else _by_transformers(file, whole, asked)
+    return {**used, **found}
 
 
-def _by_llama_cpp(job: EngineJob, file: Path, whole: Whole, asked: ExportRequest) -> dict[str, Any] | None:
-    """None where llama.cpp does not run on this machine at all."""
-    answer, logits = job.scratch / "used.json", job.scratch / "used.npy"
+def _by_llama_cpp(job: EngineJob, file: Path, whole: Whole, asked: ExportRequest) -> dict[str, Any]:
+    answer = job.scratch / "used.json"
+    places = sorted({int(place) for place in np.linspace(0, len(whole.ids) - 1, PLACES)})
     order = {
-        "do": "use", "model": str(file), "text": whole.text, "special": not whole.templated, "ids": whole.ids,
-        "most": asked.answer_tokens, "answer": str(answer), "logits": str(logits),
+        "do": "use", "model": str(file), "text": whole.text, "ids": whole.ids, "places": places,
+        "most": asked.answer_tokens, "probabilities": PROBABILITIES, "answer": str(answer),
     }  # fmt: skip
     ended = children.run(job, [sys.executable, "-P", NATIVE, json.dumps(order)], "use")
-    if ended.code and ended.has("Failed to load llama.cpp library"):
-        job.message("llama.cpp does not run on this worker; transformers checks the file instead.")
-        return None
+    if ended.code and ended.has("ImportError"):
+        job.message(f"llama.cpp does not run on this worker ({ended.last}); transformers checks the file instead.")
+        return _by_transformers(file, whole, asked)
     if ended.code:
         raise EngineFailure(f"llama.cpp cannot use the file: {ended.last}", "Its last lines are in the job's log.")
     used = json.loads(answer.read_text())
-    if "problem" in used:
-        job.log("\n".join(ended.lines[-children.TAIL :]))
+    if whole.templated and used["promptTokens"] != len(whole.ids):
         raise EngineFailure(
-            f"The file does not work: {used['problem']}.", "llama.cpp's last lines are in the job's log."
+            f"llama.cpp reads the prompt as {used['promptTokens']} tokens, the model's own tokenizer as"
+            f" {len(whole.ids)}."
         )
-    _same_tokens(used["ids"], whole.ids)
+    distances, same = [], []
+    for place, told in zip(places, used["next"], strict=True):
+        given = {int(token): float(value) for token, value in told.items()}
+        distances.append(_of_the_likeliest(whole.logits[place], given))
+        same.append(int(whole.logits[place].argmax()) == max(given, key=lambda token: given[token]))
     return {
         "by": used["version"],
         "prompt": asked.prompt,
         "answer": used["answer"],
-        "answerTokens": len(used["written"]),
-        "logits": np.load(logits),
+        "answerTokens": used["answerTokens"],
+        **_within(float(np.mean(distances)), GGUF_TOLERANCE[asked.quantization or "q8_0"], same),
     }
 
 
+def _of_the_likeliest(logits: np.ndarray[Any, Any], given: dict[int, float]) -> float:
+    """KL divergence over the tokens that were told, with all others as one."""
+    high = logits.astype(np.float64) - logits.max()
+    expected = np.exp(high) / np.exp(high).sum()
+    told = [token for token in given if token < len(expected)]
+    wanted = expected[told]
+    got = np.exp([given[token] for token in told])
+    pairs = [*zip(wanted, got, strict=True), (1 - wanted.sum(), 1 - got.sum())]
+    return float(sum(p * np.log(p / max(q, 1e-12)) for p, q in pairs if p > 1e-12))
+
+
 def _by_transformers(file: Path, whole: Whole, asked: ExportRequest) -> dict[str, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
     arch = _reader(file).fields["general.architecture"].contents()
     if arch not in GGUF_CONFIG_MAPPING:
         raise BadConfig(
             f"Nothing on this worker can load a GGUF file of architecture {arch}, so it cannot be proved to work.",
-            "Install the wheel llama-cpp-py-sync with the other GGUF tools (locks/gguf-tools.txt).",
+            "Install the wheel xllamacpp with the other GGUF tools (locks/gguf-tools.txt).",
         )
     tokenizer = AutoTokenizer.from_pretrained(whole.folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
-    written = _written(model, tokenizer, whole.ids, asked)
-    return {"by": "transformers", **written, "logits": said(model, whole.ids)}
+    config = AutoConfig.from_pretrained(whole.folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, config=config, dtype=torch.float32
+    ).eval()
+    tolerance = GGUF_TOLERANCE[asked.quantization or "q8_0"]
+    figures = _compared(whole.logits, said(model, whole.ids), tolerance)
+    return {"by": "transformers", **_written(model, tokenizer, whole.ids, asked), **figures}
 
 
 def _reader(file: Path) -> Any:
@@ -145,9 +181,8 @@ def weights(file: Path, whole: Whole) -> dict[str, Any]:
     reader = _reader(file)
     arch = reader.fields["general.architecture"].contents()
     config = json.loads((whole.folder / "config.json").read_text())
-    length = reader.fields[f"{arch}.context_length"].contents()
-    if whole.context_length is not None and length != whole.context_length:
-        raise EngineFailure(f"The file's context length is {length}, the model's {whole.context_length}.")
+    if arch in COMPARABLE:
+        _same_shape(reader, arch, config)
     names: dict[str, str] = {}
     if arch in COMPARABLE:
         kind = next(one for one in MODEL_ARCH if MODEL_ARCH_NAMES[one] == arch)
@@ -176,6 +211,16 @@ def weights(file: Path, whole: Whole) -> dict[str, Any]:
         "tensors": len(reader.tensors), "compared": compared, "types": types, "worstError": round(worst, 6),
         "worstTensor": worst_of or None,
     }  # fmt: skip
+
+
+def _same_shape(reader: Any, arch: str, config: dict[str, Any]) -> None:
+    for theirs, ours in SHAPE.items():
+        stated, expected = reader.fields.get(f"{arch}.{theirs}"), config.get(ours)
+        if stated is None or expected is None:
+            continue
+        value = stated.contents()
+        if not np.isclose(value, expected, rtol=1e-5, atol=0):
+            raise EngineFailure(f"The file says {theirs} {value}, the model's configuration {ours} {expected}.")
 
 
 def _rows(data: Any) -> Any:
