@@ -13,7 +13,7 @@ from imts_shared.contracts.jobs import JobKind
 from imts_shared.contracts.models import ModelInput, ModelKind
 from tests.training import material
 from tests.training.conftest import Place, Run
-from tests.training.using import answer, apart, difference
+from tests.training.using import apart
 
 BASE = "builtin:tiny-qwen3"
 
@@ -66,7 +66,7 @@ def test_an_adapter_is_merged_into_its_base(place: Place, adapter: ModelInput) -
     assert "colours version 1 (adapter) < builtin:tiny-qwen3" in files["README.md"].read_text()
 
     base, prefix = place.models / "builtin" / "tiny-qwen3", place.storage / str(adapter.prefix)
-    assert apart(difference, base, prefix, folder, "What colour is the lamp?") < 1e-4
+    assert apart("difference", base, prefix, folder, "What colour is the lamp?") < 1e-4
 
     steps = [event["step"] for event in run.of("progress")]
     assert steps == sorted(steps)
@@ -124,7 +124,7 @@ def test_the_gguf_of_the_small_model_knows_a_capital(place: Place) -> None:
     [model] = run.result["models"]
     file = place.files(model["prefix"])["smol-q8_0.gguf"]
     assert 140_000_000 < file.stat().st_size < 150_000_000
-    said = apart(answer, place.models / "builtin" / "smollm2-135m", file, "What is the capital of France?")
+    said = apart("answer", place.models / "builtin" / "smollm2-135m", file, "What is the capital of France?")
     assert said.startswith("The capital of France is Paris")
 
 

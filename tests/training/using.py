@@ -1,19 +1,21 @@
 """Models loaded and used beside an attempt, in a process of its own: threads that torch starts here would not outlive
 the fork of the next attempt."""
 
-import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 
-def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result(100)
+def apart(function: str, *arguments: Any) -> Any:
+    asked = [sys.executable, __file__, function, *(str(argument) for argument in arguments)]
+    ended = subprocess.run(asked, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
 
 
-def difference(base: Path, adapter: Path, whole: Path, prompt: str) -> float:
+def difference(base: str, adapter: str, whole: str, prompt: str) -> float:
     """The largest between the logits of a base with its adapter and a whole model's."""
     import torch
     from peft import PeftModel
@@ -26,7 +28,7 @@ def difference(base: Path, adapter: Path, whole: Path, prompt: str) -> float:
         return float((both(ids).logits - logits).abs().max())
 
 
-def answer(tokenizer: Path, file: Path, question: str) -> str:
+def answer(tokenizer: str, file: str, question: str) -> str:
     """Of a GGUF file, loaded by transformers."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -34,6 +36,11 @@ def answer(tokenizer: Path, file: Path, question: str) -> str:
     given = reads.apply_chat_template(
         [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt"
     )
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name).eval()
+    model = AutoModelForCausalLM.from_pretrained(Path(file).parent, gguf_file=Path(file).name).eval()
     said = model.generate(given, max_new_tokens=8, do_sample=False, pad_token_id=2)[0, given.shape[1] :]
     return str(reads.decode(said, skip_special_tokens=True))
+
+
+if __name__ == "__main__":
+    _, chosen, *given = sys.argv
+    print(json.dumps({"difference": difference, "answer": answer}[chosen](*given)))

@@ -9,7 +9,6 @@ from pathlib import Path
 from imts_shared.contracts.jobs import ExportRequest
 from imts_shared.worker.engine import BadConfig, EngineFailure, EngineJob
 from training_service.export import children
-from training_service.export.children import Ended
 from training_service.export.merge import Stepping, Whole
 
 DIRECT = ("f32", "f16", "bf16", "q8_0")
