@@ -21,8 +21,11 @@ TRAINING = {
 }
 
 
+SMALLEST: dict[str, dict[str, Any]] = {"training": TRAINING, "export": {"modelName": "org/model"}}
+
+
 async def submit(client: httpx.AsyncClient, kind: str = "training", **body: Any) -> dict[str, Any]:
-    answer = await client.post(f"/api/{kind}/jobs", json={**(TRAINING if kind == "training" else {}), **body})
+    answer = await client.post(f"/api/{kind}/jobs", json={**SMALLEST.get(kind, {}), **body})
     assert answer.status_code == 201, answer.text
     return answer.json()
 

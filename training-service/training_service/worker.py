@@ -11,7 +11,7 @@ def main() -> None:
     _before_any_import_of_torch()
     run_worker(
         service="training-service",
-        kinds=["training"],
+        kinds=["training", "export"],
         engine="training_service.engine:run",
         preload=["training_service.preload"],
         settings=rules,

@@ -99,7 +99,7 @@ class Member:
     def train(self, number: int, count: int, address: str, port: int, neighbours: int) -> tuple[str, bool]:
         """What it said at its end, and whether it only lost another rank. Its folders and its GPU are its alone, so
         that it is the only one on its machine for all that LLaMA-Factory can see."""
-        from training_service import engine
+        from training_service import training
         from training_service.launch import ranks
 
         def meet(arguments: dict[str, Any]) -> None:
@@ -111,10 +111,10 @@ class Member:
         os.chdir(self._scratch)
         try:
             if number:
-                engine.assist(self._job, engine.prepared(self._job).arguments, meet)
+                training.assist(self._job, training.prepared(self._job).arguments, meet)
                 fall = Fall(Outcome(status="succeeded"))
             else:
-                fall = Fall(Outcome(status="succeeded", result=engine.train(self._job, meet)))
+                fall = Fall(Outcome(status="succeeded", result=training.train(self._job, meet)))
         except BaseException as error:  # noqa: BLE001
             fall = told(error)
         self._job.flush_progress()
