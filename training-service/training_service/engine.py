@@ -1,12 +1,16 @@
 """One attempt of a training or export job, from its specification to its result."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imts_shared.worker.checkpoints import BadCheckpoint
 from imts_shared.worker.engine import EngineJob
 from training_service.failures import explained
+
+if TYPE_CHECKING:
+    from training_service.watching import Watch
 
 
 def run(job: EngineJob) -> dict[str, Any]:
@@ -43,7 +47,6 @@ def _own_devices(job: EngineJob) -> None:
 def _train(job: EngineJob) -> dict[str, Any]:
     from training_service import configuration, data, results
     from training_service.models.finding import find
-    from training_service.stages import llamafactory
     from training_service.watching import Watch
 
     spec = job.spec
@@ -64,7 +67,7 @@ def _train(job: EngineJob) -> dict[str, Any]:
     if resumed is not None:
         arguments["resume_from_checkpoint"] = str(resumed)
     watch = Watch(job, float(spec.get("saveMinutes", 10)))
-    llamafactory.train(arguments, watch, output)
+    _trainer(spec["stage"])(job, arguments, watch, output)
     details = {"template": arguments["template"], "device": device, "rows": prepared.rows}
     model = results.produced(job, found, output, watch, details)
     return {
@@ -76,6 +79,16 @@ def _train(job: EngineJob) -> dict[str, Any]:
         "peakMemoryBytes": watch.peak_memory,
         "device": device,
     }
+
+
+def _trainer(stage: str) -> Callable[[EngineJob, dict[str, Any], "Watch", Path], None]:
+    if stage == "grpo":
+        from training_service.stages import grpo
+
+        return grpo.train
+    from training_service.stages import llamafactory
+
+    return llamafactory.train
 
 
 def _device(job: EngineJob) -> str:

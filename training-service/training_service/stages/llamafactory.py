@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from imts_shared.worker.engine import EngineJob
 from training_service.watching import Watch, let_evaluations_be_abandoned
 
 
-def train(arguments: dict[str, Any], watch: Watch, output: Path) -> Path:
+def train(_job: EngineJob, arguments: dict[str, Any], watch: Watch, _output: Path) -> None:
     from llamafactory.train.tuner import run_exp
 
     let_evaluations_be_abandoned()
     run_exp(arguments, callbacks=[watch])
-    return output
