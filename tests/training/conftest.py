@@ -88,6 +88,7 @@ class Place:
         watch: Callable[[dict[str, Any], Any], None] | None = None,
         options: dict[str, str] | None = None,
         memory_limit: int | None = None,
+        secrets: dict[str, str] | None = None,
     ) -> Run:
         """`watch` is called with each event and a function that orders the attempt to stop."""
         self.attempts += 1
@@ -100,6 +101,7 @@ class Place:
             spec={"datasets": uses, **spec},
             inputs=inputs,
             models=models or [],
+            secrets=secrets or {},
             prefix=f"jobs/job/{self.attempts}/",
             resume_from=resume_from,
             lease_seconds=20,

@@ -10,10 +10,11 @@ from imts_shared.contracts.models import BUILTIN_MODELS, ModelInput, ModelKind
 from imts_shared.contracts.training import Estimate, FieldNote, TrainingCheck
 from imts_shared.worker.engine import BadConfig
 from training_service import architecture, configuration, estimate, launch
-from training_service.arguments import advanced_notes, parse_note, template_note
+from training_service.arguments import advanced_notes, grpo_note, parse_note, template_note
 from training_service.data import check_form
 from training_service.models import builtin
 from training_service.models.hub import HUB_ID
+from training_service.rewards.choice import read_choices
 
 REPORTERS = {
     "tensorboard": "tensorboard",
@@ -29,6 +30,14 @@ REPORTERS = {
 }
 
 
+OF_GRPO = ("rewards", "groupSize", "maxCompletionLength", "temperature")
+NOT_IN_GRPO = {
+    "earlyStoppingSteps": "An evaluation of grpo gives rewards, and no loss to stop by.",
+    "packing": "Answers to prompts cannot be packed.",
+    "refModel": "The reference of grpo is the model that it begins with.",
+}
+
+
 def check(
     spec: dict[str, Any],
     inputs: list[DatasetInput],
@@ -40,12 +49,13 @@ def check(
     notes += _stage_notes(spec)
     notes += _data_notes(spec, inputs)
     notes += _model_notes(spec, models)
-    notes += advanced_notes(spec.get("advanced", {}))
+    notes += advanced_notes(spec.get("advanced", {}), spec["stage"])
     notes += _other_notes(spec)
     notes += [_error(one.field, one.message, one.hint) for one in launch.objections(spec)]
     if spec.get("template") and (note := template_note(spec["template"])):
         notes.append(note)
     arguments = configuration.arguments(spec, on_gpu=device.gpu)
+    notes += _grpo_notes(spec, arguments)
     if spec["stage"] not in ("grpo", "ppo") and not any(note.level == "error" for note in notes):
         placed = configuration.with_places(arguments, Path("model"), Path("output"), Path("data"), ["data"])
         if (spec.get("processes") or 1) > 1 or (spec.get("gpus") or 1) > 1:
@@ -81,6 +91,39 @@ def _stage_notes(spec: dict[str, Any]) -> list[FieldNote]:
     if how == "full" and spec.get("adapter"):
         notes.append(_error("adapter", "An adapter cannot be trained in full.", "Export it merged, and train that."))
     return notes
+
+
+def _grpo_notes(spec: dict[str, Any], arguments: dict[str, Any]) -> list[FieldNote]:
+    if spec["stage"] != "grpo":
+        given = [field for field in OF_GRPO if spec.get(field) is not None]
+        return [_warning(field, f"{field} is for grpo alone; {spec['stage']} takes no note of it.") for field in given]
+    notes = _reward_notes(spec.get("rewards"))
+    for field, why in NOT_IN_GRPO.items():
+        if spec.get(field):
+            notes.append(_error(field, why, "Leave it out."))
+    asked, taken = spec.get("gradientAccumulation", 1), arguments["gradient_accumulation_steps"]
+    if taken != asked and "gradient_accumulation_steps" not in spec.get("advanced", {}):
+        group = arguments["num_generations"]
+        notes.append(
+            _warning(
+                "gradientAccumulation",
+                f"It becomes {taken}: a step takes whole groups of {group} answers, batchSize of them at once.",
+            )
+        )
+    if note := grpo_note(arguments):
+        notes.append(note)
+    return notes
+
+
+def _reward_notes(given: Any) -> list[FieldNote]:
+    try:
+        read_choices(given)
+    except ValueError as error:
+        field, _, rest = str(error).partition(": ")
+        if rest and field.startswith("rewards"):
+            return [_error(field, rest)]
+        return [_error("rewards", str(error))]
+    return []
 
 
 def _data_notes(spec: dict[str, Any], inputs: list[DatasetInput]) -> list[FieldNote]:
@@ -213,3 +256,7 @@ def _room_notes(
 
 def _error(field: str, message: str, hint: str | None = None) -> FieldNote:
     return FieldNote(level="error", field=field, message=message, hint=hint)
+
+
+def _warning(field: str, message: str) -> FieldNote:
+    return FieldNote(level="warning", field=field, message=message)

@@ -36,7 +36,7 @@ def train(job: EngineJob, meet: Meet | None = None) -> dict[str, Any]:
     """What a process does that trains alone, or as the first of several."""
     from training_service import results
     from training_service.samples import Samples
-    from training_service.stages import llamafactory
+    from training_service.stages import trainer
     from training_service.watching import Watch
 
     began = monotonic()
@@ -45,7 +45,7 @@ def train(job: EngineJob, meet: Meet | None = None) -> dict[str, Any]:
         meet(work.arguments)
     samples = None if work.sharded else Samples(job, work.data.folder, work.data.train[0], work.arguments["template"])
     watch = Watch(job, float(job.spec.get("saveMinutes", 10)), samples)
-    llamafactory.train(work.arguments, watch, work.output)
+    trainer(job.spec["stage"])(job, work.arguments, watch, work.output)
     details = {"template": work.arguments["template"], "device": work.device, "rows": work.data.rows}
     model = results.produced(job, work.found, work.output, watch, details)
     return {
@@ -105,13 +105,13 @@ def prepared(job: EngineJob) -> Work:
 
 def assist(job: EngineJob, arguments: dict[str, Any], meet: Meet | None = None) -> None:
     """What the other processes do: the same training, of which they say and store nothing."""
-    from training_service.stages import llamafactory
+    from training_service.stages import trainer
     from training_service.watching import Watch
 
     own_devices(job)
     if meet is not None:
         meet(arguments)
-    llamafactory.train(arguments, Watch(job, 0, reports=False), Path(arguments["output_dir"]))
+    trainer(job.spec["stage"])(job, arguments, Watch(job, 0, reports=False), Path(arguments["output_dir"]))
 
 
 def _device(job: EngineJob) -> str:
