@@ -11,6 +11,7 @@ import pytest
 
 from control_plane.database import Database
 from control_plane.hints import Hints
+from control_plane.jobs.intake import store
 from control_plane.jobs.references import References
 from control_plane.settings import ControlPlaneSettings
 from control_plane.sweeps import advancing, search
@@ -127,30 +128,22 @@ async def test_a_grid_is_tried_and_ranked(side: Side) -> None:
     assert children[3]["spec"]["datasets"][0]["name"] == "alpaca_en_demo"
 
 
-async def test_a_watcher_that_dies_anywhere_submits_no_trial_twice(
-    side: Side, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_watcher_that_dies_anywhere_submits_no_trial_twice(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep_id = await side.sweep(parameters={"learningRate": {"values": RATES}}, concurrency=3)
 
     class Killed(BaseException):
         pass
 
-    for place in ("_submit", "_store", "_made_before_commit", "_lock_waiting"):
+    async def die(*_: Any, **__: Any) -> Any:
+        raise Killed
+
+    async def store_and_die(session: Any, draft: Any) -> Any:
+        await store(session, draft)
+        raise Killed
+
+    for place, death in (("_submit", die), ("_store", die), ("_lock_waiting", die), ("store", store_and_die)):
         with monkeypatch.context() as patch:
-
-            async def die(*_: Any, **__: Any) -> Any:
-                raise Killed
-
-            if place == "_made_before_commit":
-                original = advancing.store
-
-                async def stored_and_died(session: Any, draft: Any) -> Any:
-                    await original(session, draft)
-                    raise Killed
-
-                patch.setattr(advancing, "store", stored_and_died)
-            else:
-                patch.setattr(advancing, place, die)
+            patch.setattr(advancing, place, death)
             with pytest.raises(Killed):
                 await side.advance()
         assert await side.children(sweep_id) == []
@@ -172,9 +165,7 @@ async def test_a_random_search_draws_the_same_for_the_same_seed(side: Side) -> N
     }
     drawn = []
     for seed, concurrency in ((7, 12), (7, 5), (8, 12)):
-        sweep_id = await side.sweep(
-            method="random", trials=12, seed=seed, concurrency=concurrency, parameters=space
-        )
+        sweep_id = await side.sweep(method="random", trials=12, seed=seed, concurrency=concurrency, parameters=space)
         await side.advance()
         drawn.append([trial["parameters"] for _, trial in sorted((await side.trials(sweep_id)).items())])
     assert drawn[0][:5] == drawn[1]
@@ -195,7 +186,7 @@ def test_a_small_space_is_drawn_without_repeating() -> None:
     assert len({str(point) for point in search.grid(space)}) == 9
 
 
-async def test_asha_stops_those_that_fall_behind(side: Side) -> None:
+async def test_asha_stops_those_that_fall_behind(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep_id = await side.sweep(
         method="asha", trials=6, concurrency=3, asha={"minSteps": 10, "reductionFactor": 2},
         parameters={"learningRate": {"min": 1e-6, "max": 1e-2, "log": True}},
@@ -209,6 +200,10 @@ async def test_asha_stops_those_that_fall_behind(side: Side) -> None:
     for number, loss in ((1, 1.0), (2, 3.0), (3, 0.5)):
         await side.measured(number, 10, loss=loss)
     await side.measured(2, 11, loss=0.0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(advancing, "_stop", _killed)
+        await side.advance()
+    assert (await side.trials(sweep_id))[2]["state"] == "running"
     await side.advance()
     trials = await side.trials(sweep_id)
     assert [trials[n]["state"] for n in (1, 2, 3)] == ["running", "stopping", "running"]
@@ -242,6 +237,10 @@ async def test_asha_stops_those_that_fall_behind(side: Side) -> None:
     assert [trial["number"] for trial in sweep["trials"]] == [1, 3, 2, 4, 5, 6]
 
 
+async def _killed(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 async def _reports(side: Side) -> list[list[Any]]:
     with psycopg.connect(side.worker.database.url) as connection:
         row = connection.execute("SELECT reports FROM sweeps").fetchone()
@@ -262,7 +261,9 @@ async def test_reports_replayed_in_order_judge_alike() -> None:
 
 
 async def test_a_failed_child_is_a_failed_trial_and_the_sweep_goes_on(side: Side) -> None:
-    sweep_id = await side.sweep(parameters={"learningRate": {"values": RATES}}, concurrency=1, goal="maximize", metric="x")
+    sweep_id = await side.sweep(
+        parameters={"learningRate": {"values": RATES}}, concurrency=1, goal="maximize", metric="x"
+    )
     for number, outcome in ((1, {"status": "failed", "reason": "out_of_memory"}), (2, {}), (3, {})):
         await side.advance()
         await side.started(sweep_id)
@@ -298,7 +299,7 @@ async def test_what_a_trial_needs_may_go_before_it_is_submitted(side: Side, data
     await side.advance()
     await side.started(sweep_id)
     await side.ended(1, result={"metrics": {"loss": 1.5}})
-    execute(database_url, "UPDATE sweeps SET base = base || '{\"dataset\": \"gone\"}'")
+    execute(database_url, 'UPDATE sweeps SET base = base || \'{"dataset": "gone"}\'')
     await side.advance()
     await side.advance()
     sweep = await side.shown(sweep_id)
@@ -306,9 +307,7 @@ async def test_what_a_trial_needs_may_go_before_it_is_submitted(side: Side, data
     assert "gone" in sweep["trials"][1]["error"]["message"]
 
 
-async def test_a_full_queue_makes_trials_wait(side: Side, admin: httpx.AsyncClient) -> None:
-    await admin.patch("/api/projects/default/quota", json={"maxQueuedJobs": 2})
-    await admin.put("/api/projects/default", json={"maxQueuedJobs": 2})
+async def test_a_full_queue_makes_trials_wait(side: Side) -> None:
     execute(side.worker.database.url, "UPDATE projects SET max_queued_jobs = 2")
     sweep_id = await side.sweep(parameters={"seed": {"min": 1, "max": 9}})
     await side.advance()
@@ -384,14 +383,17 @@ async def test_the_watcher_advances_by_itself(side: Side) -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], int, str, str, str]] = [
-    ({"parameters": {"learningrate_": {"values": [1]}}}, 422, "unknown_field", "parameters.learningrate_", "learningRate"),
+    ({"parameters": {"learningrate_": {"values": [1]}}}, 422, "unknown_field", "parameters.learningrate_",
+     "learningRate"),
     ({"parameters": {"learning_rate": {"values": [1]}, "learningRate": {"values": [1]}}}, 422, "conflicting_fields",
      "parameters.learningRate", "once"),
     ({"parameters": {"advanced.learning_rate": {"values": [1]}}}, 422, "conflicting_fields",
      "parameters.advanced.learning_rate", "learningRate"),
-    ({"parameters": {"num_train_epochs": {"values": [1]}}}, 422, "unknown_field", "parameters.num_train_epochs", "epochs"),
+    ({"parameters": {"num_train_epochs": {"values": [1]}}}, 422, "unknown_field", "parameters.num_train_epochs",
+     "epochs"),
     ({"parameters": {"name": {"values": ["a"]}}}, 422, "unknown_field", "parameters.name", "sweep"),
-    ({"parameters": {"learningRate": {"values": [1e-4, "fast"]}}}, 422, "invalid_request", "parameters.learningRate", ""),
+    ({"parameters": {"learningRate": {"values": [1e-4, "fast"]}}}, 422, "invalid_request",
+     "parameters.learningRate", ""),
     ({"parameters": {"loraDropout": {"min": 0, "max": 1, "step": 0.5}}}, 422, "invalid_request",
      "parameters.loraDropout", ""),
     ({"parameters": {"learningRate": {"min": 1e-5, "max": 1e-3}}}, 422, "bad_range", "parameters.learningRate", "step"),
@@ -402,7 +404,8 @@ REFUSED: list[tuple[dict[str, Any], int, str, str, str]] = [
      "parameters.learningRate", ""),
     ({"parameters": {"loraRank": {"min": 1.5, "max": 4}}}, 422, "bad_range", "parameters.loraRank", ""),
     ({"parameters": {"seed": {"min": 1, "max": 501}}}, 422, "too_many_trials", "parameters", "random"),
-    ({"parameters": {"seed": {"values": [1, 2]}}, "method": "random", "trials": 3}, 422, "too_many_trials", "trials", "2"),
+    ({"parameters": {"seed": {"values": [1, 2]}}, "method": "random", "trials": 3}, 422, "too_many_trials",
+     "trials", "2"),
     ({"parameters": {"seed": {"values": [1, 2]}}, "method": "random"}, 422, "missing_field", "trials", ""),
     ({"parameters": {"seed": {"values": [1, 2]}}, "trials": 2}, 422, "conflicting_fields", "trials", "random"),
     ({"parameters": {"seed": {"values": [1]}}, "asha": {}}, 422, "conflicting_fields", "asha", ""),
@@ -427,7 +430,9 @@ async def test_what_cannot_be_is_refused_at_once(
     assert told.get("field", "") == field
     assert hint in told.get("hint", "")
     with psycopg.connect(database_url) as connection:
-        assert connection.execute("SELECT (SELECT count(*) FROM sweeps) + (SELECT count(*) FROM jobs)").fetchone() == (0,)
+        assert connection.execute("SELECT (SELECT count(*) FROM sweeps) + (SELECT count(*) FROM jobs)").fetchone() == (
+            0,
+        )
 
 
 async def test_the_first_job_is_checked_as_an_ordinary_one(
@@ -465,6 +470,17 @@ async def test_roles_and_projects(side: Side, url: str, new_key: NewKey, member:
         assert (await viewer.post("/api/training/sweeps", json=body)).status_code == 403
     await side.advance()
     assert {job["project"] for job in await side.children(theirs)} == {"other"}
+
+
+async def test_the_same_key_makes_one_sweep(admin: httpx.AsyncClient) -> None:
+    body = {"base": BASE, "parameters": {"seed": {"values": [1]}}}
+    headers = {"Idempotency-Key": "k"}
+    asked = [admin.post("/api/training/sweeps", json=body, headers=headers) for _ in range(4)]
+    answers = await asyncio.gather(*asked)
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 201]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    other = await admin.post("/api/training/sweeps", json={**body, "seed": 1}, headers=headers)
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
 
 
 async def test_evaluation_decides_what_is_measured(side: Side) -> None:

@@ -3,11 +3,14 @@
 from fastapi import APIRouter, Response
 
 from control_plane.api.context import Here, Reader, Writer
+from control_plane.api.jobs import IdempotencyKey, Responses
 from control_plane.api.pages import IdCursor, Limit, ProjectQuery, answer, next_cursor
 from control_plane.api.requests import StrictRoute
 from control_plane.hints import SWEEPS
 from control_plane.sweeps import service
 from imts_shared.contracts.sweeps import Sweep, SweepPage, SweepRequest
+
+CREATED: Responses = {200: {"model": Sweep, "description": "The same Idempotency-Key made this sweep before."}}
 
 router = APIRouter(prefix="/api/training/sweeps", tags=["training sweeps"], route_class=StrictRoute)
 
@@ -16,15 +19,19 @@ router = APIRouter(prefix="/api/training/sweeps", tags=["training sweeps"], rout
     "",
     response_model=Sweep,
     status_code=201,
+    responses=CREATED,
     operation_id="submit_sweep",
     summary="Submit many training jobs that differ in a few fields",
 )
-async def submit_sweep(here: Here, caller: Writer, request: SweepRequest) -> Response:
-    row = await service.make(here.database, here.references, request, caller)
+async def submit_sweep(here: Here, caller: Writer, request: SweepRequest, key: IdempotencyKey = None) -> Response:
+    row, created = await service.make(here.database, here.references, request, caller, key)
     here.hints.send(SWEEPS)
     async with here.database.transaction() as session:
         made = await service.answer_of(session, row)
-    return answer(made, 201, {"Location": f"/api/training/sweeps/{row.id}"})
+    headers = {"Location": f"/api/training/sweeps/{row.id}"}
+    if not created:
+        headers["Idempotent-Replay"] = "true"
+    return answer(made, 201 if created else 200, headers)
 
 
 @router.get("", response_model=SweepPage, operation_id="list_sweeps", summary="List sweeps, newest first")

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, ForeignKey, Index, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, ForeignKey, Index, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -29,6 +29,13 @@ class SweepRow(SQLModel, table=True):
         CheckConstraint("trials >= 1 AND concurrency >= 1", name="sweeps_counts_sane"),
         CheckConstraint(f"({_ENDED}) = (ended_at IS NOT NULL)", name="sweeps_ended_when_final"),
         Index("sweeps_by_project", "project", text("id DESC")),
+        Index(
+            "sweeps_idempotency",
+            "project",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
         Index("sweeps_going_on", "id", postgresql_where=text("ended_at IS NULL")),
     )
 
@@ -51,6 +58,8 @@ class SweepRow(SQLModel, table=True):
     error: dict[str, Any] | None = _document(null=True)
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
     created_by: UUID
+    idempotency_key: str | None = Field(default=None, sa_type=Text)
+    request_hash: bytes | None = Field(default=None, sa_type=LargeBinary)
     ended_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True), nullable=True))
 
 

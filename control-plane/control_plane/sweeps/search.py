@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from imts_shared.contracts.sweeps import Goal
+
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
@@ -149,7 +151,8 @@ class Halving:
 
         pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=min_steps, reduction_factor=factor)
         sampler = optuna.samplers.RandomSampler(seed=0)
-        self._study = optuna.create_study(storage=None, direction=goal, sampler=sampler, pruner=pruner)
+        direction: Goal = "maximize" if goal == "maximize" else "minimize"
+        self._study = optuna.create_study(storage=None, direction=direction, sampler=sampler, pruner=pruner)
         self._trials: dict[int, Trial] = {}
         for number, step, value in reports:
             self.hopeless(number, step, value)

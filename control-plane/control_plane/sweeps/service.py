@@ -1,10 +1,13 @@
 """Making, finding, stopping and deleting sweeps, and what the world reads of them."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -36,12 +39,65 @@ from imts_shared.contracts.sweeps import (
 MOST_LABELS = 64
 
 
-async def make(database: Database, references: References, request: SweepRequest, caller: Caller) -> SweepRow:
-    """Refused before anything is made, if it must be: names first, then fields and values, then its first job."""
+async def make(
+    database: Database, references: References, request: SweepRequest, caller: Caller, idempotency_key: str | None
+) -> tuple[SweepRow, bool]:
+    """The sweep and True, or False with the one that the same request had made before. It is refused before anything
+    is made: names first, then fields and values, then its first job."""
     project = _project(request, caller)
+    async with database.transaction() as session:
+        if await session.scalar(text("SELECT 1 FROM projects WHERE name = :name"), {"name": project}) is None:
+            raise not_found("project", project)
+        row = _row_of(request, caller, project, await database_now(session))
+        row.idempotency_key = idempotency_key
+        row.request_hash = hashlib.sha256(request.model_dump_json(by_alias=True).encode()).digest()
+        before = await _made_before(session, row)
+    if before is not None:
+        return before, False
+    plain = new_job(row.base, {}, row.project, row.priority, row.created_by)
+    try:
+        await references.training_request(row.project, plain.spec)
+    except Refusal as found:
+        found.field = place_of(found.field, {})
+        raise
+    row.parameters = checked_parameters(request)
+    row.trials = count_trials(request, space_of(row.parameters))
+    row.asha = _asha(request)
+    await _check_first(references, row, check_points(row.base, row.parameters, row.method))
+    return await _store(database, row)
+
+
+async def _store(database: Database, row: SweepRow) -> tuple[SweepRow, bool]:
+    try:
+        async with database.transaction() as session:
+            session.add(row)
+    except IntegrityError:
+        async with database.transaction() as session:
+            before = await _made_before(session, row)
+        if before is None:
+            raise
+        return before, False
+    return row, True
+
+
+async def _made_before(session: AsyncSession, row: SweepRow) -> SweepRow | None:
+    if row.idempotency_key is None:
+        return None
+    query = select(SweepRow).where(
+        col(SweepRow.project) == row.project, col(SweepRow.idempotency_key) == row.idempotency_key
+    )
+    before: SweepRow | None = (await session.execute(query)).scalar_one_or_none()
+    if before is not None and before.request_hash != row.request_hash:
+        raise Refusal(
+            409, "idempotency_conflict", "This Idempotency-Key was used for another request.",
+            field="Idempotency-Key", hint=f"It made sweep {before.id}. Send a new key for a new sweep.",
+        )  # fmt: skip
+    return before
+
+
+def _row_of(request: SweepRequest, caller: Caller, project: str, now: datetime) -> SweepRow:
     base = request.base.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
-    labels = _labels(request)
-    row = SweepRow(
+    return SweepRow(
         id=new_id(),
         project=project,
         name=request.name or (request.base.name or "")[:150] or None,
@@ -54,28 +110,11 @@ async def make(database: Database, references: References, request: SweepRequest
         goal=request.goal,
         seed=request.seed,
         priority=request.base.priority if request.priority is None else request.priority,
-        labels=labels,
+        labels=_labels(request),
         reports=[],
+        created_at=now,
         created_by=caller.key_id,
     )
-    async with database.transaction() as session:
-        if await session.scalar(text("SELECT 1 FROM projects WHERE name = :name"), {"name": project}) is None:
-            raise not_found("project", project)
-    plain = new_job(row.base, {}, project, row.priority, row.created_by)
-    try:
-        await references.training_request(project, plain.spec)
-    except Refusal as found:
-        found.field = place_of(found.field, {})
-        raise
-    row.parameters = checked_parameters(request)
-    row.trials = count_trials(request, space_of(row.parameters))
-    first = check_points(row.base, row.parameters, row.method)
-    row.asha = _asha(request)
-    await _check_first(references, row, first)
-    async with database.transaction() as session:
-        row.created_at = await database_now(session)
-        session.add(row)
-    return row
 
 
 def _project(request: SweepRequest, caller: Caller) -> str:

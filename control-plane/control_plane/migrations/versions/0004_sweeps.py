@@ -32,6 +32,8 @@ def upgrade() -> None:
         sa.Column("error", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_by", sa.Uuid(), nullable=False),
+        sa.Column("idempotency_key", sa.Text(), nullable=True),
+        sa.Column("request_hash", sa.LargeBinary(), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
             "state IN ('running', 'stopping', 'stopped', 'succeeded', 'failed')", name="sweeps_state_known"
@@ -51,6 +53,13 @@ def upgrade() -> None:
     )
     op.create_index("sweeps_by_project", "sweeps", ["project", sa.literal_column("id DESC")], unique=False)
     op.create_index("sweeps_going_on", "sweeps", ["id"], unique=False, postgresql_where=sa.text("ended_at IS NULL"))
+    op.create_index(
+        "sweeps_idempotency",
+        "sweeps",
+        ["project", "idempotency_key"],
+        unique=True,
+        postgresql_where=sa.text("idempotency_key IS NOT NULL"),
+    )
     op.create_table(
         "sweep_trials",
         sa.Column("sweep_id", sa.Uuid(), nullable=False),
@@ -83,6 +92,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index("sweep_trials_by_job", table_name="sweep_trials", postgresql_where=sa.text("job_id IS NOT NULL"))
     op.drop_table("sweep_trials")
+    op.drop_index("sweeps_idempotency", table_name="sweeps", postgresql_where=sa.text("idempotency_key IS NOT NULL"))
     op.drop_index("sweeps_going_on", table_name="sweeps", postgresql_where=sa.text("ended_at IS NULL"))
     op.drop_index("sweeps_by_project", table_name="sweeps")
     op.drop_table("sweeps")
