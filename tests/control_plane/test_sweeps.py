@@ -177,6 +177,24 @@ async def test_a_random_search_draws_the_same_for_the_same_seed(side: Side) -> N
     assert min(point["learningRate"] for point in drawn[0]) < 1e-4 < max(point["learningRate"] for point in drawn[0])
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"min": -(10**15), "max": 10**15, "integer": True},
+        {"min": 1, "max": 10**15, "log": True, "integer": True},
+        {"min": 5e-324, "max": 1e15, "log": True},
+        {"min": 0, "max": 1e6, "step": 1e-9},
+        {"min": 0.0, "max": 1.0, "step": 0.3},
+        {"min": 0.5, "max": 4.5, "integer": False, "step": 10},
+    ],
+)
+def test_any_range_is_drawn_within_its_ends(told: dict[str, Any]) -> None:
+    for number in range(1, 20):
+        value = search.choose("random", search.space_of({"a": told}), 3, number, [])["a"]
+        assert told["min"] <= value <= told["max"]
+        assert isinstance(value, int) == bool(told.get("integer"))
+
+
 def test_a_small_space_is_drawn_without_repeating() -> None:
     space = search.space_of({"a": {"values": [[1], [2], [3]]}, "b": {"min": 1, "max": 3, "integer": True}})
     taken: list[search.Point] = []
@@ -402,6 +420,9 @@ REFUSED: list[tuple[dict[str, Any], int, str, str, str]] = [
     ({"parameters": {"learningRate": {"min": 1e-5}}}, 422, "missing_field", "parameters.learningRate", ""),
     ({"parameters": {"learningRate": {"values": [1], "max": 1}}}, 422, "conflicting_fields",
      "parameters.learningRate", ""),
+    ({"parameters": {"epochs": {"values": [1]}}}, 422, "conflicting_fields", "parameters.epochs", "maxSteps"),
+    ({"parameters": {"advanced.x": {"min": 0, "max": 1e9, "step": 1e-9}}}, 422, "bad_range",
+     "parameters.advanced.x", ""),
     ({"parameters": {"loraRank": {"min": 1.5, "max": 4}}}, 422, "bad_range", "parameters.loraRank", ""),
     ({"parameters": {"seed": {"min": 1, "max": 501}}}, 422, "too_many_trials", "parameters", "random"),
     ({"parameters": {"seed": {"values": [1, 2]}}, "method": "random", "trials": 3}, 422, "too_many_trials",

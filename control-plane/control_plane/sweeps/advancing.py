@@ -30,6 +30,7 @@ from control_plane.sweeps.rows import SweepRow, TrialRow
 from control_plane.sweeps.search import Halving, choose, load, rungs, space_of
 from imts_shared.contracts.jobs import FINAL_STATES, JobState, Reason
 from imts_shared.contracts.sweeps import ENDED_SWEEPS, SweepState
+from imts_shared.storage import StorageError
 
 AT_FAULT = frozenset({Reason.bad_config, Reason.bad_data})
 HOPELESS_AFTER = 3
@@ -158,7 +159,9 @@ async def _compare(session: AsyncSession, row: SweepRow, active: Sequence[TrialR
         made = sum(1 for number, *_ in row.reports if number == trial.number)
         asked = {"job": job.id, "metric": row.metric, "steps": rungs(minimum, factor, made)}
         for step, value in (await session.execute(_VALUES_AT, asked)).all():
-            halving = halving or Halving(row.goal, minimum, factor, [(n, s, v) for n, s, v in row.reports])
+            if halving is None:
+                told = [(n, s, v) for n, s, v in row.reports]
+                halving = await asyncio.to_thread(Halving, row.goal, minimum, factor, told)
             new.append([trial.number, step, value])
             if halving.hopeless(trial.number, step, value) and job.state not in FINAL_STATES:
                 trial.pruned_at_step = step
@@ -237,7 +240,11 @@ async def _submit(database: Database, references: References, hints: Hints, row:
         job.name = f"{row.name}-{trial.number}" if row.name else None
         job.labels = {**row.labels, SWEEP_LABEL: str(row.id), TRIAL_LABEL: str(trial.number)}
         draft = await drafted(references, job, key_of(row.id, trial.number))
+    except StorageError:
+        return False
     except (Refusal, ValueError) as refused:
+        if isinstance(refused, Refusal) and (refused.status == 429 or refused.status >= 500):
+            return False
         return await _refused(database, trial, refused)
     try:
         return await _store(database, hints, trial, draft)

@@ -7,12 +7,15 @@ from pydantic import ValidationError
 
 from control_plane.problems import Refusal, nearest
 from control_plane.sweeps.children import ADVANCED, request_with
-from control_plane.sweeps.search import Point, Space, grid, points, space_of
+from control_plane.sweeps.search import Dimension, Point, Space, grid, points, space_of
 from imts_shared.contracts.llamafactory import NAMED
 from imts_shared.contracts.problems import FieldProblem
 from imts_shared.contracts.sweeps import MOST_TRIALS, SweepParameter, SweepRequest
 from imts_shared.contracts.training import TrainingRequest
 
+_OUTDONE = {"epochs": "maxSteps", "warmupRatio": "warmupSteps"}
+"""Fields that mean nothing beside another."""
+_MOST_STEPS = 10**15
 _THE_SWEEPS_OWN = frozenset({"name", "project", "priority", "labels"})
 FIELDS = {
     alias: name
@@ -39,7 +42,7 @@ def checked_parameters(request: SweepRequest) -> dict[str, dict[str, Any]]:
             )  # fmt: skip
         spelled[name] = given
         found[name] = _checked(name, given, parameter, request.method)
-    _check_conflicts(found)
+    _check_conflicts(found, request.base)
     return found
 
 
@@ -101,7 +104,10 @@ def _checked(name: str, given: str, parameter: SweepParameter, method: str) -> d
             "bad_range", field, "a grid needs to know which values of the range.",
             "Give values, or a step, or choose the method random.",
         )  # fmt: skip
-    return {**told, "integer": integer}
+    kept = {**told, "integer": integer}
+    if (Dimension.of(kept).count or 0) > _MOST_STEPS:
+        raise refusal("bad_range", field, "step is too small for this range.")
+    return kept
 
 
 def _whole(name: str, parameter: SweepParameter) -> bool:
@@ -116,7 +122,7 @@ def _kinds(annotation: Any) -> set[Any]:
     return {annotation}.union(*(_kinds(part) for part in get_args(annotation) if not isinstance(part, int | str)))
 
 
-def _check_conflicts(found: Mapping[str, Any]) -> None:
+def _check_conflicts(found: Mapping[str, Any], base: TrainingRequest) -> None:
     for name in found:
         own = name.removeprefix(ADVANCED)
         ours = next((ours for ours, theirs in NAMED.items() if theirs == own), None) if name != own else None
@@ -126,10 +132,12 @@ def _check_conflicts(found: Mapping[str, Any]) -> None:
             )
         if name.startswith(ADVANCED) and "advanced" in found:
             raise refusal("conflicting_fields", f"parameters.{name}", "'advanced' as a whole is tried too.")
-    if "epochs" in found and "maxSteps" in found:
-        raise refusal(
-            "conflicting_fields", "parameters.maxSteps", "maxSteps stands instead of epochs; try one of the two."
-        )
+    for name, stronger in _OUTDONE.items():
+        if name in found and (stronger in found or getattr(base, FIELDS[stronger]) is not None):
+            raise refusal(
+                "conflicting_fields", f"parameters.{name}", f"{stronger!r} is set too and stands instead of it.",
+                f"Leave {stronger!r} out, or {name!r}.",
+            )  # fmt: skip
 
 
 def count_trials(request: SweepRequest, space: Space) -> int:

@@ -63,12 +63,15 @@ class Dimension:
 
     def plain(self, number: float) -> Any:
         """Without the noise of binary fractions."""
-        return int(number) if self.integer else float(f"{number:.12g}")
+        return int(number) if self.integer else min(max(float(f"{number:.12g}"), self.low), self.high)
 
     @property
     def ends(self) -> list[Any]:
         """What stands for all of it in a check."""
-        return list(self.values) if self.values is not None else [self.plain(self.low), self.plain(self.high)]
+        if self.values is not None:
+            return list(self.values)
+        last = self.high if self.count is None or self.log else self.low + (self.count - 1) * (self.step or 1)
+        return [self.plain(self.low), self.plain(last)]
 
     def distribution(self) -> "BaseDistribution":
         from optuna.distributions import FloatDistribution, IntDistribution
