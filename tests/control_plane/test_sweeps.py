@@ -1,6 +1,8 @@
 """Sweeps: checked, advanced by the watcher, ranked, pruned, given up, stopped, deleted."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -193,6 +195,20 @@ def test_any_range_is_drawn_within_its_ends(told: dict[str, Any]) -> None:
         value = search.choose("random", search.space_of({"a": told}), 3, number, [])["a"]
         assert told["min"] <= value <= told["max"]
         assert isinstance(value, int) == bool(told.get("integer"))
+
+
+def test_optuna_is_imported_by_nobody_who_does_not_need_it() -> None:
+    program = "import sys, control_plane.api.app, control_plane.watcher.main; sys.exit('optuna' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+async def test_a_sweep_that_cannot_go_on_holds_up_no_other(side: Side, database_url: str) -> None:
+    broken = await side.sweep(parameters={"seed": {"values": [1]}})
+    sound = await side.sweep(parameters={"seed": {"values": [1]}})
+    execute(database_url, "UPDATE sweeps SET parameters = '{\"seed\": {}}' WHERE id = %s", broken)
+    await side.advance()
+    assert await side.children(broken) == []
+    assert len(await side.children(sound)) == 1
 
 
 def test_a_small_space_is_drawn_without_repeating() -> None:

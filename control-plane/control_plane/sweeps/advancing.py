@@ -12,7 +12,8 @@ from uuid import UUID
 import psycopg
 from loguru import logger
 from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -32,6 +33,7 @@ from imts_shared.contracts.jobs import FINAL_STATES, JobState, Reason
 from imts_shared.contracts.sweeps import ENDED_SWEEPS, SweepState
 from imts_shared.storage import StorageError
 
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError, OSError, TimeoutError)
 AT_FAULT = frozenset({Reason.bad_config, Reason.bad_data})
 HOPELESS_AFTER = 3
 """So many first trials that fail by the request's own fault, and the sweep is given up."""
@@ -60,7 +62,7 @@ async def advance_all(database: Database, references: References, hints: Hints) 
     for sweep_id in going_on:
         try:
             waited_for |= await advance(database, references, hints, sweep_id)
-        except (SQLAlchemyError, psycopg.Error, OSError, TimeoutError):
+        except DATABASE_AWAY:
             raise
         except Exception:  # noqa: BLE001 - a sweep is the work of one user; everybody's dispatch goes on beside it
             logger.bind(sweep=str(sweep_id)).exception("a sweep cannot go on")
