@@ -4,7 +4,7 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    from imts_cli.commands import datasets, jobs, keys, models, projects, quickstart, train, webhooks, workers
+    from imts_cli.commands import datasets, jobs, keys, models, projects, quickstart, sweeps, train, webhooks, workers
     from imts_cli.commands.exits import EPILOG, ReportingGroup
 
     app.info.cls = ReportingGroup
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(workers.app, name="workers")
     app.add_typer(datasets.app, name="datasets")
     app.add_typer(models.app, name="models")
+    app.add_typer(sweeps.app, name="sweeps")
     app.add_typer(keys.app, name="keys")
     app.add_typer(projects.app, name="projects")
     app.add_typer(webhooks.app, name="webhooks")

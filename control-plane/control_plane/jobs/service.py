@@ -69,6 +69,29 @@ class NewJob:
         return hashlib.sha256(orjson.dumps([*content, *more], option=orjson.OPT_SORT_KEYS)).digest()
 
 
+async def drafted(references: References, new: NewJob, idempotency_key: str | None) -> Draft:
+    """The job as it would be stored, with what it refers to as that is now."""
+    digest = new.digest() if idempotency_key else None
+    referred = await references.find(new.kind, new.project, new.spec)
+    return Draft(
+        id=new_id(),
+        project=new.project,
+        kind=str(new.kind),
+        name=new.name,
+        priority=new.priority,
+        labels=new.labels,
+        spec=referred.spec,
+        max_attempts=new.max_attempts,
+        timeout_seconds=new.timeout_seconds,
+        created_by=new.created_by,
+        clone_of=new.clone_of,
+        key=idempotency_key,
+        hash=digest.hex() if digest else None,
+        datasets=referred.datasets,
+        models=referred.models,
+    )
+
+
 class Submissions:
     """Takes submissions of one process. What every submission asks of the database first is remembered for a second,
     and forgotten at a hint that it has changed.
@@ -90,25 +113,8 @@ class Submissions:
 
     async def submit(self, new: NewJob, idempotency_key: str | None, changes: Changes) -> tuple[Job, bool]:
         """The job and True, or False with the job that the same request had made before."""
-        digest = new.digest() if idempotency_key else None
-        referred = await self._references.find(new.kind, new.project, new.spec)
-        draft = Draft(
-            id=new_id(),
-            project=new.project,
-            kind=str(new.kind),
-            name=new.name,
-            priority=new.priority,
-            labels=new.labels,
-            spec=referred.spec,
-            max_attempts=new.max_attempts,
-            timeout_seconds=new.timeout_seconds,
-            created_by=new.created_by,
-            clone_of=new.clone_of,
-            key=idempotency_key,
-            hash=digest.hex() if digest else None,
-            datasets=referred.datasets,
-            models=referred.models,
-        )
+        draft = await drafted(self._references, new, idempotency_key)
+        digest = bytes.fromhex(draft.hash) if draft.hash else None
         if await self._has_quota(new.project):
             stored = await self._store_within_quota(draft, digest)
         else:
