@@ -15,7 +15,9 @@ from imts_shared.contracts.internal import Checkpoint, ClaimAnswer, DatasetInput
 from imts_shared.contracts.jobs import JobKind
 from imts_shared.contracts.models import ModelInput
 from imts_shared.storage import Storage
+from training_service.frameworks import ready
 
+ready()
 pytest.importorskip("llamafactory.hparams" if os.environ.get("IMTS_TRAINING_TESTS") else "no_frameworks_here")
 
 FORK = multiprocessing.get_context("fork")
