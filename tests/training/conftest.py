@@ -18,9 +18,12 @@ from imts_shared.contracts.internal import Checkpoint, ClaimAnswer, DatasetInput
 from imts_shared.contracts.jobs import JobKind
 from imts_shared.contracts.models import ModelInput
 from imts_shared.storage import Storage
+from training_service.frameworks import ready
 
 HERE = bool(os.environ.get("IMTS_TRAINING_TESTS"))
 collect_ignore_glob = ["rewards/*"] if HERE else ["test_*.py"]
+if HERE:
+    ready()
 
 FORK = multiprocessing.get_context("fork")
 

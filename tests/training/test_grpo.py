@@ -154,11 +154,11 @@ def test_a_stopped_run_goes_on_where_it_was(place: Place) -> None:
 
 def test_a_stop_is_heard_while_answers_are_generated(place: Place) -> None:
     data = [place.dataset("data", "messages", material.calls(6))]
-    spec = {**GRPO, "maxCompletionLength": 600, "maxSteps": 3, "rewards": ["format"]}
+    spec = {**GRPO, "maxCompletionLength": 200, "maxSteps": 2, "rewards": ["format"]}
 
     def stop_soon(event: dict[str, Any], stop: Any) -> None:
         if event["type"] == "metric" and event["data"]["step"] == 1:
-            threading.Timer(0.7, stop).start()
+            threading.Timer(0.3, stop).start()
 
     stopped = place.run(spec, data, watch=stop_soon)
     assert stopped.outcome["status"] == "stopped"
@@ -175,11 +175,11 @@ def test_a_real_model_learns_to_be_brief(place: Place) -> None:
     spec = {
         **GRPO,
         "modelName": "builtin:smollm2-135m",
-        "maxSteps": 12,
+        "maxSteps": 10,
         "batchSize": 8,
         "groupSize": 8,
-        "maxCompletionLength": 24,
-        "learningRate": 3e-4,
+        "maxCompletionLength": 16,
+        "learningRate": 1e-3,
         "schedule": "constant",
         "loraRank": 16,
         "rewards": [{"name": "brief", "expression": "-min(length, 120) / 120"}],
@@ -189,4 +189,3 @@ def test_a_real_model_learns_to_be_brief(place: Place) -> None:
     first, last = sum(rewards[:3]) / 3, sum(rewards[-3:]) / 3
     assert last > first + 0.1, rewards
     assert all(step < after for step, after in pairwise(curve(run)))
-    assert run.result["seconds"] < 60
