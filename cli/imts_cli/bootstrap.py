@@ -104,7 +104,15 @@ def test(tree: Path, home: Path, environment: Path, pytest_arguments: list[str])
         code = subprocess.run([environment / "bin" / tool, *arguments], check=False).returncode
         if code:
             return code
-    return 0
+    return 0 if pytest_arguments else _test_training(tree, training)
+
+
+def _test_training(tree: Path, environment: Path) -> int:
+    """The tests that run frameworks, in the environment that has them."""
+    arguments = ["-m", "pytest", "-c", "tests/training/pytest.ini", "tests/training"]
+    print(f"$ python {' '.join(arguments)}", flush=True)
+    told = {**os.environ, "IMTS_TRAINING_TESTS": "1", "PYTHONPATH": str(tree)}
+    return subprocess.run([environment / "bin" / "python", *arguments], check=False, env=told).returncode
 
 
 def prepared(tree: Path, home: Path, name: str) -> Path:

@@ -22,6 +22,7 @@ KEYS = "keys"
 DELIVERIES = "deliveries"
 QUOTAS = "quotas"
 DATASETS = "datasets"
+MODELS = "models"
 _GATHER_SECONDS = 0.002
 _PAYLOAD_BYTES = 7_500
 

@@ -14,6 +14,7 @@ class ControlPlaneSettings(Settings):
     control_plane_port: int = Field(8080, description="Port of the REST API.")
     watcher_port: int = Field(8090, description="Port of the watcher's health answers.")
     analyzer_url: str = Field("http://127.0.0.1:8002", description="Where the analyzer service answers.")
+    training_url: str = Field("http://127.0.0.1:8001", description="Where the training service answers.")
     max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest JSON body.")
     max_upload_bytes: int = Field(50 * 2**30, ge=1024, description="Largest data set file.")
 
@@ -29,6 +30,7 @@ class ControlPlaneSettings(Settings):
 
     keep_event_days: float = Field(30, ge=0, description="Progress and metric events of ended jobs.")
     keep_log_days: float = Field(90, ge=0, description="Log lines of ended jobs.")
+    keep_checkpoint_days: float = Field(30, ge=0, description="Checkpoints of ended jobs that no model came from.")
     keep_job_days: float = Field(0, ge=0, description="Ended jobs; 0 keeps them for good.")
     keep_delivery_days: float = Field(30, ge=0, description="Webhook deliveries that have ended.")
 

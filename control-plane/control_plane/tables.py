@@ -5,20 +5,24 @@ from sqlmodel import SQLModel
 from control_plane.access.rows import KeyRow, ProjectRow
 from control_plane.datasets.rows import DatasetRow, JobDatasetRow
 from control_plane.jobs.rows import JobEventRow, JobLogRow, JobMetricRow, JobRow
+from control_plane.models.rows import CheckpointRow, JobModelRow, ModelRow
 from control_plane.retention.rows import PruneRow
 from control_plane.storage.rows import TrashRow
 from control_plane.webhooks.rows import DeliveryRow, WebhookRow
 from control_plane.workers.rows import PresenceRow, WorkerRow
 
 TABLES = (
+    CheckpointRow,
     DatasetRow,
     DeliveryRow,
     JobDatasetRow,
     JobEventRow,
     JobLogRow,
     JobMetricRow,
+    JobModelRow,
     JobRow,
     KeyRow,
+    ModelRow,
     PresenceRow,
     ProjectRow,
     PruneRow,

@@ -1,6 +1,6 @@
 """An engine for chaos: counts steps, one line each into a file that outlives everything, with real checkpoints.
 
-The job's `modelName` says how: `steps=40,seconds=0.05`.
+The job's `modelName` says how: `./steps=40,seconds=0.05`.
 """
 
 import json
@@ -15,7 +15,7 @@ TICKS = "CHAOS_TICKS"
 
 
 def run(job: EngineJob) -> dict[str, Any]:
-    asked = dict(part.split("=") for part in job.spec["modelName"].split(","))
+    asked = dict(part.split("=") for part in job.spec["modelName"].removeprefix("./").split(","))
     steps, seconds = int(asked["steps"]), float(asked["seconds"])
     done = _resume(job)
     ticks = os.open(Path(os.environ[TICKS]) / f"{job.id}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -89,7 +89,7 @@ class Rounds:
     def _submit(self, count: int) -> None:
         for _ in range(count):
             steps = self.chance.randrange(10, 60)
-            body = {"modelName": f"steps={steps},seconds=0.05", "maxAttempts": 20, "name": "chaos"}
+            body = {"modelName": f"./steps={steps},seconds=0.05", "maxAttempts": 20, "name": "chaos"}
             key = f"chaos-{self.chance.getrandbits(64):x}"
             job = self._http("POST", "/api/evaluation/jobs", json=body, headers={"Idempotency-Key": key})
             self.story.jobs.append(Submitted(job["id"], steps))

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from tests.cli.shapes import now, page, problem
 from tests.cli.stand_in_access import add_access
 from tests.cli.stand_in_datasets import add_datasets
+from tests.cli.stand_in_models import add_models
 
 KEY = "imts_test_key"
 
@@ -24,6 +25,9 @@ class Platform:
         self.idempotency: dict[str, str] = {}
         self.datasets: dict[str, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
+        self.models: dict[str, dict[str, Any]] = {}
+        self.model_files: dict[str, bytes] = {}
+        self.checkpoints: list[dict[str, Any]] = []
         self.problems: list[dict[str, Any]] = []
         self.keys: dict[str, dict[str, Any]] = {}
         self.projects: dict[str, dict[str, Any]] = {}
@@ -84,6 +88,7 @@ def create_app(platform: Platform) -> FastAPI:
     _jobs(app, platform)
     _streams(app, platform)
     add_datasets(app, platform)
+    add_models(app, platform)
     add_access(app, platform)
     return app
 

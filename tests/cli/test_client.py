@@ -26,6 +26,7 @@ from imts_client import calls as all_calls
 from imts_client.calls import access as access_calls
 from imts_client.calls import datasets as dataset_calls
 from imts_client.calls import jobs as job_calls
+from imts_client.calls import models as model_calls
 from imts_client.retries import retry_after
 from imts_client.sse import Message, Parser
 from imts_shared.contracts.jobs import AnalysisRequest, JobKind, JobState
@@ -33,7 +34,7 @@ from tests.cli.conftest import Served
 from tests.cli.relay import Relay
 from tests.cli.stand_in import KEY, Platform
 
-PARTS = ("jobs", "workers", "datasets", "keys", "projects", "webhooks")
+PARTS = ("jobs", "workers", "datasets", "models", "keys", "projects", "webhooks")
 
 
 def test_both_clients_say_the_same(served: Served) -> None:
@@ -51,8 +52,10 @@ def test_both_clients_say_the_same(served: Served) -> None:
 
 
 def test_every_call_names_a_contract_that_exists() -> None:
-    for module in (job_calls, dataset_calls, access_calls):
-        for name in re.findall(r'"((?:jobs|workers|datasets|access)\.[A-Z]\w+)"', Path(module.__file__).read_text()):
+    for module in (job_calls, dataset_calls, model_calls, access_calls):
+        for name in re.findall(
+            r'"((?:jobs|workers|datasets|models|access)\.[A-Z]\w+)"', Path(module.__file__).read_text()
+        ):
             assert all_calls.call._model(name).model_fields
 
 

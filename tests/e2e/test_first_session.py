@@ -55,7 +55,7 @@ def test_data_in_job_done_crash_survived(imts: Imts) -> None:
     assert "10 rows" in imts.run("jobs", "logs", job["id"])
     refused = imts.run("jobs", "submit", "analysis", "dataset=question", expect=4)
     assert "'questions'" in refused
-    waiting = imts.told("jobs", "submit", "training", "modelName=m", "dataset=questions", "--json")
+    waiting = imts.told("jobs", "submit", "training", "modelName=builtin:tiny-qwen3", "dataset=questions", "--json")
 
     status = imts.told("status", "--json")
     assert status["ready"]

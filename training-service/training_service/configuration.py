@@ -1,9 +1,10 @@
-"""From what a job asks for to what LLaMA-Factory is given. Pure: no framework is imported here."""
+"""From what a job asks for to what LLaMA-Factory and TRL are given. Pure: no framework is imported here."""
 
+from math import gcd
 from pathlib import Path
 from typing import Any
 
-from imts_shared.contracts.llamafactory import NAMED
+from imts_shared.contracts.llamafactory import NAMED, OURS_ALONE
 
 STAGES = {"simpo": "dpo", "orpo": "dpo"}
 TYPES = {"qlora": "lora"}
@@ -50,8 +51,33 @@ def arguments(spec: dict[str, Any], *, on_gpu: bool) -> dict[str, Any]:
         found |= part(spec, on_gpu)
     if spec.get("gradientCheckpointing") is not None:
         found["disable_gradient_checkpointing"] = not spec["gradientCheckpointing"]
-    advanced: dict[str, Any] = spec.get("advanced", {})
-    return found | advanced
+    found |= {name: value for name, value in spec.get("advanced", {}).items() if name not in OURS_ALONE}
+    return found | in_groups(spec, found) if spec["stage"] == "grpo" else found
+
+
+GROUP_SIZE = 8
+COMPLETION_LENGTH = 256
+
+
+def in_groups(spec: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """For TRL's GRPO, whose rows are answers: a step takes all answers to a prompt, batchSize of them at once."""
+    group = spec.get("groupSize") or GROUP_SIZE
+    processes = spec.get("processes") or max(1, spec.get("gpus") or 1)
+    batch = found["per_device_train_batch_size"] * processes
+    evaluated = found.get("per_device_eval_batch_size", found["per_device_train_batch_size"])
+    step = group // gcd(batch, group)
+    return {
+        "num_generations": group,
+        "gradient_accumulation_steps": -(-found.get("gradient_accumulation_steps", 1) // step) * step,
+        "per_device_eval_batch_size": -(-evaluated // group) * group,
+        "max_prompt_length": spec.get("cutoffLength", 2048),
+        "max_completion_length": spec.get("maxCompletionLength") or COMPLETION_LENGTH,
+        "temperature": spec.get("temperature") or 1.0,
+        "beta": spec.get("prefBeta") or 0.0,
+        "bf16": bool(found.get("bf16")),
+        "gradient_checkpointing": spec.get("gradientCheckpointing") is not False,
+        "include_num_input_tokens_seen": "no",
+    }
 
 
 def with_places(found: dict[str, Any], model: Path, output: Path, data: Path, train: list[str]) -> dict[str, Any]:

@@ -93,11 +93,20 @@ def _write(job: EngineJob, dataset: DatasetInput, stage: str, target: Path) -> i
                     f"Row {number} of {dataset.name!r} cannot be read: {type(error).__name__} {error}.",
                     "Look at the data set's problems, mend the row and upload the file again.",
                 ) from error
+            if stage == "grpo":
+                _refuse_unpaid(found, number, dataset.name)
             file.write(orjson.dumps(found) + b"\n")
             written += 1
     if not written:
         raise BadData(f"Data set {dataset.name!r} holds no rows.")
     return written
+
+
+def _refuse_unpaid(row: rows.Row, number: int, named: str) -> None:
+    from training_service.prompts import problem
+
+    if why := problem(row):
+        raise BadData(f"Row {number} of {named!r} cannot be learned from: {why}", "Mend the row or leave it out.")
 
 
 def _description(stage: str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ NOT_OF_THE_MODEL = (
     "scheduler.pt",
     "rng_state*",
 )
+FIGURES = ("loss", "trainLoss", "evalLoss", "reward", "evalReward", "kl")
+"""What is said of a model when it is registered."""
 ADAPTERS = frozenset({"lora", "qlora", "oft"})
 
 
@@ -44,7 +46,7 @@ def produced(job: EngineJob, found: Found, output: Path, watch: Watch, details: 
         base_model=job.spec["modelName"],
         template=details.get("template") or found.template,
         details=details,
-        metrics={name: watch.metrics[name] for name in ("loss", "trainLoss", "evalLoss") if name in watch.metrics},
+        metrics={name: watch.metrics[name] for name in FIGURES if name in watch.metrics},
         card=card,
     )
 

@@ -20,6 +20,7 @@ def main() -> None:
         options={
             "models": str(rules.models),
             "modelRoots": os.pathsep.join(str(root) for root in rules.model_roots),
+            "rayWaitSeconds": str(rules.training_ray_wait_seconds),
             "hub": rules.hub,
             "hubMirror": rules.hub_mirror or "",
             "hubOffline": "1" if rules.hub_offline else "",

@@ -8,7 +8,7 @@ from imts_cli.commands import orders
 from imts_cli.commands.exits import command_group
 from imts_cli.commands.job_request import build, check_kind, labels_from
 from imts_cli.commands.orders import JobId
-from imts_cli.commands.output import age, clean, clock, pairs, progress, table
+from imts_cli.commands.output import age, clean, clock, pairs, progress, size, table
 from imts_cli.commands.platform import (
     All,
     AsJson,
@@ -185,6 +185,25 @@ def events(job_id: JobId, limit: Limit = 100, everything: All = False, as_json: 
             for event in found["items"]
         ),
         "Nothing has happened.",
+    )
+
+
+@app.command()
+def checkpoints(job_id: JobId, as_json: AsJson = False) -> None:
+    """List a job's checkpoints, newest first."""
+    from imts_client.calls.models import checkpoints as call
+
+    found = fetch(call(job_id))
+    if as_json:
+        print_json(found)
+        return
+    table(
+        ("STEP", "ATTEMPT", "SIZE", "FILES", "MODEL", "CREATED"),
+        (
+            (one["step"], one["attempt"], size(one["bytes"]), one["files"], one.get("modelId"), age(one["createdAt"]))
+            for one in found["items"]
+        ),
+        "It has no checkpoints.",
     )
 
 

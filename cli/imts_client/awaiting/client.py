@@ -5,6 +5,7 @@ from types import TracebackType
 from imts_client.awaiting.access import AsyncKeys, AsyncProjects, AsyncWebhooks
 from imts_client.awaiting.datasets import AsyncDatasets
 from imts_client.awaiting.jobs import AsyncJobs, AsyncWorkers
+from imts_client.awaiting.models import AsyncModels
 from imts_client.awaiting.transport import AsyncTransport
 from imts_client.calls import access
 from imts_client.where import find
@@ -20,6 +21,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self._transport)
         self.workers = AsyncWorkers(self._transport)
         self.datasets = AsyncDatasets(self._transport)
+        self.models = AsyncModels(self._transport)
         self.keys = AsyncKeys(self._transport)
         self.projects = AsyncProjects(self._transport)
         self.webhooks = AsyncWebhooks(self._transport)

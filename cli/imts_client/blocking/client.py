@@ -5,6 +5,7 @@ from types import TracebackType
 from imts_client.blocking.access import Keys, Projects, Webhooks
 from imts_client.blocking.datasets import Datasets
 from imts_client.blocking.jobs import Jobs, Workers
+from imts_client.blocking.models import Models
 from imts_client.blocking.transport import Transport
 from imts_client.calls import access
 from imts_client.where import find
@@ -20,6 +21,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.workers = Workers(self._transport)
         self.datasets = Datasets(self._transport)
+        self.models = Models(self._transport)
         self.keys = Keys(self._transport)
         self.projects = Projects(self._transport)
         self.webhooks = Webhooks(self._transport)

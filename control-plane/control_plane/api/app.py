@@ -14,7 +14,21 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from control_plane.access.keys import KeyRing
-from control_plane.api import access, datasets, health, internal, jobs, retention, webhooks, workers
+from control_plane.api import (
+    access,
+    checkpoints,
+    datasets,
+    health,
+    internal,
+    jobs,
+    metrics,
+    models,
+    retention,
+    storage,
+    training,
+    webhooks,
+    workers,
+)
 from control_plane.api.context import Context
 from control_plane.api.description import describe_strictly
 from control_plane.api.problems import DOCUMENTED, handle_problems
@@ -25,8 +39,10 @@ from control_plane.hints import Hints
 from control_plane.jobs.intake import Intake
 from control_plane.jobs.live import LiveEvents
 from control_plane.jobs.queue import QueueView
+from control_plane.jobs.references import References
 from control_plane.jobs.service import Submissions
 from control_plane.settings import ControlPlaneSettings, settings
+from control_plane.training.checker import Checker
 from control_plane.workers import service as presence
 from imts_shared.contracts.jobs import JobKind
 from imts_shared.logs import start_logging
@@ -79,20 +95,23 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     url = config.database_url.get_secret_value()
     database = Database(url, config.database_pool_size)
     intake = Intake(url)
-    storage = Storage(config.storage_url, config.storage_options)
+    files = Storage(config.storage_url, config.storage_options)
     analyzer = Analyzer(config.analyzer_url, config.service_key.get_secret_value())
+    checker = Checker(config.training_url, config.service_key.get_secret_value())
+    references = References(database, files, checker)
     queue = QueueView()
     context = Context(
         settings=config,
         database=database,
         hints=Hints(url),
         queue=queue,
-        submissions=Submissions(database, intake, queue),
+        references=references,
+        submissions=Submissions(database, intake, queue, references),
         live=LiveEvents(database),
         keys=KeyRing(database),
-        storage=storage,
+        storage=files,
         analyzer=analyzer,
-        datasets=Datasets(database, storage, analyzer),
+        datasets=Datasets(database, files, analyzer),
     )
     context.hints.listen(context.queue.hear)
     context.hints.listen(context.live.hear)
@@ -107,6 +126,7 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
         present.cancel()
         await intake.stop()
         await analyzer.close()
+        await checker.close()
         await context.hints.stop()
         await database.close()
 
@@ -124,14 +144,28 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
     app = FastAPI(
         title="IMTS",
         version=version("imts-control-plane"),
-        description="Jobs, data sets, workers, keys and webhooks of an IMTS platform.",
+        description="Jobs, data sets, models, workers, keys and webhooks of an IMTS platform.",
         lifespan=lifespan,
         responses=DOCUMENTED,  # type: ignore[arg-type]
     )
     handle_problems(app)
     for kind in JobKind:
         app.include_router(jobs.kind_router(kind))
-    for module in (jobs, datasets, workers, access, webhooks, retention, internal, health):
+    for module in (
+        jobs,
+        metrics,
+        checkpoints,
+        datasets,
+        models,
+        workers,
+        access,
+        webhooks,
+        retention,
+        storage,
+        training,
+        internal,
+        health,
+    ):
         app.include_router(module.router)
     app.add_middleware(Observed)
     describe_strictly(app)

@@ -115,7 +115,7 @@ def _methods(app: FastAPI, path: str) -> list[str]:
     found = {
         method.upper()
         for template, methods in app.openapi()["paths"].items()
-        if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", template), path)
+        if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", template.replace("{path}", ".+")), path)
         for method in methods
     }
     return sorted(found)

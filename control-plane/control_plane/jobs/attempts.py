@@ -5,19 +5,19 @@ import hmac
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import case
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from control_plane.datasets.finding import light_rows
+from control_plane.datasets.finding import dataset_input, light_rows
 from control_plane.datasets.rows import DatasetRow, JobDatasetRow
-from control_plane.datasets.service import content_key
-from control_plane.hints import job_hint
-from control_plane.jobs import events, logs
+from control_plane.hints import MODELS, job_hint
+from control_plane.jobs import events, logs, metrics
 from control_plane.jobs.lifecycle import Happening
-from control_plane.jobs.rows import JobMetricRow, JobRow
+from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes, Ended, apply, database_now, lock_job
+from control_plane.models import checkpoints
+from control_plane.models.registering import register_produced
+from control_plane.models.resolving import inputs_of
 from control_plane.problems import Refusal
 from control_plane.settings import settings
 from imts_shared.contracts.internal import (
@@ -76,6 +76,7 @@ async def claim(session: AsyncSession, job_id: str, token: str, request: ClaimRe
         attempt=job.attempt,
         spec=job.spec,
         inputs=await _inputs(session, job),
+        models=await inputs_of(session, job),
         prefix=attempt_prefix(job),
         resume_from=Checkpoint.model_validate(job.checkpoint) if job.checkpoint else None,
         lease_seconds=rules.lease_seconds,
@@ -93,20 +94,7 @@ async def _inputs(session: AsyncSession, job: JobRow) -> list[DatasetInput]:
             .where(col(JobDatasetRow.job_id) == job.id)
         )
     ).scalars()
-    return [
-        DatasetInput(
-            id=str(row.id),
-            name=row.name,
-            version=row.version,
-            sha256=row.sha256,
-            format=row.format or "unknown",
-            file_type=row.file_type or "jsonl",
-            key=content_key(row.sha256),
-            rows=row.rows or 0,
-            bytes=row.bytes,
-        )
-        for row in rows
-    ]
+    return [dataset_input(row) for row in rows]
 
 
 async def report(
@@ -145,29 +133,33 @@ async def _apply_events(session: AsyncSession, job: JobRow, request: ReportReque
     new: list[events.NewEvent] = []
     if request.logs:
         new.append(await logs.append(session, job, request.logs))
+    points = [event for event in request.events if event.type == EventType.metric]
+    known = await metrics.of_earlier_attempts(session, job, points)
     for event in request.events:
-        _take(job, event)
-        new.append((event.type, event.at, event.data))
-    await _store_metrics(session, job, [e for e in request.events if e.type == EventType.metric])
+        await _take(session, job, event)
+        if not (event.type == EventType.metric and metrics.told_before(event, known)):
+            new.append((event.type, event.at, event.data))
+    await metrics.store(session, job, points)
     if new:
         await events.append(session, job, new)
         changes.hints.add(job_hint(job.id))
 
 
-def _take(job: JobRow, event: ReportedEvent) -> None:
+async def _take(session: AsyncSession, job: JobRow, event: ReportedEvent) -> None:
     """What an event says about the job itself. A file outside the attempt's own prefix is refused."""
     if event.type == EventType.progress:
         known = {"percent", "step", "totalSteps", "etaSeconds"}
         job.progress = {**job.progress, **{k: v for k, v in event.data.items() if k in known}}
     elif event.type == EventType.checkpoint:
-        place = str(event.data.get("prefix", ""))
-        _own_file(job, place)
+        said = checkpoints.reported(event.data)
+        _own_file(job, said.prefix)
         job.checkpoint = {
             "attempt": job.attempt,
-            "step": int(event.data.get("step", 0)),
-            "prefix": place,
-            "bytes": int(event.data.get("bytes", 0)),
+            "step": said.step,
+            "prefix": said.prefix,
+            "bytes": said.bytes,
         }
+        await checkpoints.note(session, job, said)
     elif event.type == EventType.artifact:
         _own_file(job, str(event.data.get("key", "")))
 
@@ -180,36 +172,6 @@ def _own_file(job: JobRow, place: str) -> None:
             f"The attempt may only name files under {attempt_prefix(job)}.",
             field="events",
         )
-
-
-async def _store_metrics(session: AsyncSession, job: JobRow, metrics: list[ReportedEvent]) -> None:
-    points: dict[int, dict[str, Any]] = {}
-    for event in metrics:
-        step = event.data.get("step")
-        if not isinstance(step, int):
-            raise Refusal(422, "metric_without_step", "A metric event needs a whole `step`.", field="events")
-        values = {k: v for k, v in event.data.items() if k != "step"}
-        point = points.setdefault(step, {"job_id": job.id, "step": step, "attempt": job.attempt, "values": {}})
-        point["at"] = event.at
-        point["values"].update(values)
-    if not points:
-        return
-    statement = upsert(JobMetricRow).values(list(points.values()))
-    table = JobMetricRow.__table__  # type: ignore[attr-defined]
-    same_attempt = table.c.attempt == statement.excluded.attempt
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["job_id", "step"],
-            set_={
-                "values": case(
-                    (same_attempt, table.c["values"].op("||")(statement.excluded["values"])),
-                    else_=statement.excluded["values"],
-                ),
-                "attempt": statement.excluded.attempt,
-                "at": statement.excluded.at,
-            },
-        )
-    )
 
 
 _HAPPENS = {
@@ -228,7 +190,7 @@ async def _finish(session: AsyncSession, job: JobRow, outcome: Outcome, changes:
             "message": outcome.message or "The engine failed without a word.",
             "hint": outcome.hint,
         }
-    await apply(
+    moved = await apply(
         session,
         job,
         _HAPPENS[outcome.status],
@@ -236,3 +198,7 @@ async def _finish(session: AsyncSession, job: JobRow, outcome: Outcome, changes:
         reason=outcome.reason,
         ended=Ended(error=error, result=outcome.result),
     )
+    done = outcome.status in {"succeeded", "stopped"} and job.state in {JobState.succeeded, JobState.stopped}
+    if moved and done and outcome.result and "models" in outcome.result:
+        job.result = await register_produced(session, job, outcome.result, attempt_prefix(job))
+        changes.hints.add(MODELS)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 _FIELDS = """
     id uuid, project text, kind text, name text, priority int, labels jsonb, spec jsonb, max_attempts int,
-    timeout_seconds int, created_by uuid, clone_of uuid, key text, hash text, datasets uuid[]
+    timeout_seconds int, created_by uuid, clone_of uuid, key text, hash text, datasets uuid[], models jsonb
 """
 
 INSERT = f"""
@@ -36,6 +36,10 @@ WITH asked AS (
 ), input AS (
     INSERT INTO job_datasets (job_id, dataset_id)
     SELECT job.id, unnest(asked.datasets) FROM job JOIN asked ON asked.id = job.id
+), model AS (
+    INSERT INTO job_models (job_id, model_id, named)
+    SELECT job.id, read.id, read.named FROM job JOIN asked ON asked.id = job.id
+    CROSS JOIN LATERAL jsonb_to_recordset(asked.models) AS read(id uuid, named text)
 ), told AS (
     INSERT INTO webhook_deliveries (webhook_id, event, state, tries, next_try_at, created_at)
     SELECT w.id, jsonb_build_object('type', 'job.queued', 'timestamp', job.created_at, 'data', jsonb_build_object(
@@ -71,6 +75,8 @@ class Draft:
     key: str | None = None
     hash: str | None = None
     datasets: list[UUID] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=list)
+    """Registered models: `id`, and `named` as the job calls it."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 import psycopg
 from sqlalchemy import ColumnElement, delete, func, select, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -17,15 +18,15 @@ from sqlmodel import col
 from control_plane.access.caller import Caller
 from control_plane.access.rows import ProjectRow
 from control_plane.database import Database, new_id, parse_id
-from control_plane.datasets import service as datasets
-from control_plane.datasets.rows import DatasetRow
-from control_plane.hints import DATASETS, DELIVERIES, QUEUE, QUOTAS, job_hint
+from control_plane.hints import DELIVERIES, QUEUE, QUOTAS, job_hint
 from control_plane.jobs.answers import job_answers, new_job_answer
 from control_plane.jobs.intake import Draft, Intake, Stored, store
 from control_plane.jobs.lifecycle import Happening
 from control_plane.jobs.queue import QueueView
+from control_plane.jobs.references import FOUND_FIELDS, References, check_still_there
 from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes, apply, lock_job
+from control_plane.models.service import check_made_nothing
 from control_plane.problems import Refusal, not_found
 from control_plane.storage.rows import trash
 from imts_shared.contracts.envelope import JobRequest
@@ -75,23 +76,22 @@ class Submissions:
 
     REMEMBERED_SECONDS = 1.0
 
-    def __init__(self, database: Database, intake: Intake, queue: QueueView) -> None:
+    def __init__(self, database: Database, intake: Intake, queue: QueueView, references: References) -> None:
         self._database = database
         self._intake = intake
         self._queue = queue
         self._no_quota: dict[str, float] = {}
-        self._datasets: dict[tuple[str, str], tuple[float, DatasetRow]] = {}
+        self._references = references
 
     def hear(self, hint: str) -> None:
         if hint == QUOTAS:
             self._no_quota.clear()
-        elif hint == DATASETS:
-            self._datasets.clear()
+        self._references.hear(hint)
 
     async def submit(self, new: NewJob, idempotency_key: str | None, changes: Changes) -> tuple[Job, bool]:
         """The job and True, or False with the job that the same request had made before."""
         digest = new.digest() if idempotency_key else None
-        inputs = await self._inputs(new)
+        referred = await self._references.find(new.kind, new.project, new.spec)
         draft = Draft(
             id=new_id(),
             project=new.project,
@@ -99,14 +99,15 @@ class Submissions:
             name=new.name,
             priority=new.priority,
             labels=new.labels,
-            spec=new.spec,
+            spec=referred.spec,
             max_attempts=new.max_attempts,
             timeout_seconds=new.timeout_seconds,
             created_by=new.created_by,
             clone_of=new.clone_of,
             key=idempotency_key,
             hash=digest.hex() if digest else None,
-            datasets=inputs,
+            datasets=referred.datasets,
+            models=referred.models,
         )
         if await self._has_quota(new.project):
             stored = await self._store_within_quota(draft, digest)
@@ -120,24 +121,6 @@ class Submissions:
             changes.hints.add(DELIVERIES)
         wait = self._queue.wait(draft.kind, draft.project, self._queue.depth(draft.kind, draft.priority))
         return new_job_answer(draft, stored, wait), True
-
-    async def _inputs(self, new: NewJob) -> list[UUID]:
-        """Analysis reads a data set that must be here; the other kinds' references are checked by their services."""
-        if new.kind != JobKind.analysis:
-            return []
-        named = str(new.spec["dataset"])
-        remembered = self._datasets.get((new.project, named))
-        now = time.monotonic()
-        if remembered is not None and now - remembered[0] < self.REMEMBERED_SECONDS:
-            dataset = remembered[1]
-        else:
-            async with self._database.transaction() as session:
-                dataset = await datasets.resolve(session, new.project, named, new.kind)
-            if len(self._datasets) > 1_000:
-                self._datasets.clear()
-            self._datasets[new.project, named] = (now, dataset)
-        new.spec = {**new.spec, "datasetVersion": dataset.version}
-        return [dataset.id]
 
     async def _has_quota(self, project: str) -> bool:
         now = time.monotonic()
@@ -155,12 +138,23 @@ class Submissions:
         try:
             return await self._intake.store(draft)
         except psycopg.errors.ForeignKeyViolation:
-            self._datasets.clear()
-            raise Refusal(
-                409, "reference_gone", "Something that the job refers to was deleted just now.", hint="Try again."
-            ) from None
+            raise self._reference_gone() from None
+
+    def _reference_gone(self) -> Refusal:
+        self._references.forget()
+        return Refusal(
+            409, "reference_gone", "Something that the job refers to was deleted just now.", hint="Try again."
+        )
 
     async def _store_within_quota(self, draft: Draft, digest: bytes | None) -> Stored | None:
+        try:
+            return await self._store_counted(draft, digest)
+        except IntegrityError as error:
+            if isinstance(error.orig, psycopg.errors.ForeignKeyViolation):
+                raise self._reference_gone() from None
+            raise
+
+    async def _store_counted(self, draft: Draft, digest: bytes | None) -> Stored | None:
         async with self._database.transaction() as session:
             if draft.key and digest and await _same_key(session, draft.project, draft.key, digest):
                 return None
@@ -309,6 +303,8 @@ async def order(
         raise not_found("job", job_id)
     if what in {Happening.resume, Happening.retry} and row.state not in {"queued", "dispatched", "running"}:
         await check_queue_quota(session, row.project)
+    if what == Happening.retry and row.state in FINAL_STATES:
+        await check_still_there(session, row)
     await apply(session, row, what, changes)
     return row
 
@@ -323,12 +319,13 @@ async def remove(session: AsyncSession, job_id: str, project: str | None, kind: 
             409, "job_not_ended", f"The job is {row.state}; only a job that has ended can be deleted.",
             hint="Stop it first.",
         )  # fmt: skip
+    await check_made_nothing(session, row.id)
     await trash(session, f"jobs/{row.id}/")
     await session.execute(delete(JobRow).where(col(JobRow.id) == row.id))
 
 
 def clone_of(row: JobRow, caller: Caller) -> NewJob:
-    spec = {name: value for name, value in row.spec.items() if name != "datasetVersion"}
+    spec = {name: value for name, value in row.spec.items() if name not in FOUND_FIELDS}
     return NewJob(
         kind=JobKind(row.kind),
         project=row.project,

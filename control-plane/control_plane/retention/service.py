@@ -1,11 +1,13 @@
 """What is kept for how long. Small batches, and a line for everything that goes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database import Database
+from control_plane.models.checkpoints import NOT_PROMOTED
 from control_plane.settings import ControlPlaneSettings
 from imts_shared.contracts.retention import Pruning, Retention, Rule
 
@@ -34,10 +36,27 @@ files AS (
 SELECT (SELECT coalesce(sum(lines), 0) FROM gone), (SELECT count(*) FROM marked)
 """
 
+_FREE = f"""{NOT_PROMOTED} AND (j.state = 'succeeded' OR c.prefix <> rtrim(j.checkpoint ->> 'prefix', '/'))"""
+
+_JOBS_WITH_CHECKPOINTS = f"""
+SELECT j.id FROM jobs j WHERE j.ended_at < clock_timestamp() - make_interval(secs => :seconds)
+AND EXISTS (SELECT 1 FROM job_checkpoints c WHERE c.job_id = j.id AND {_FREE})
+ORDER BY j.ended_at LIMIT :batch FOR UPDATE OF j SKIP LOCKED
+"""
+
+_CHECKPOINTS = f"""
+WITH gone AS (
+    DELETE FROM job_checkpoints c USING jobs j
+    WHERE j.id = c.job_id AND j.id = ANY(CAST(:jobs AS uuid[])) AND {_FREE} RETURNING c.prefix
+), files AS (INSERT INTO storage_trash (prefix) SELECT prefix FROM gone RETURNING 1)
+SELECT count(*), count(*) FROM gone
+"""
+
 _JOBS = """
 WITH gone AS (
     DELETE FROM jobs WHERE id IN (
         SELECT id FROM jobs WHERE ended_at < clock_timestamp() - make_interval(secs => :seconds)
+        AND NOT EXISTS (SELECT 1 FROM models WHERE models.job_id = jobs.id)
         ORDER BY ended_at LIMIT :batch FOR UPDATE SKIP LOCKED
     ) RETURNING id
 ), files AS (INSERT INTO storage_trash (prefix) SELECT 'jobs/' || id || '/' FROM gone RETURNING 1)
@@ -60,12 +79,21 @@ class _Rule:
     setting: str
     what: str
     statement: str
+    jobs: str | None = None
+    """Locks the jobs that the statement is for, so that it sees what was done to them until then."""
 
 
 RULES = (
     _Rule("events", "keep_event_days", "Progress, metric, log and message events of ended jobs.", _EVENTS),
     _Rule("logs", "keep_log_days", "Log lines of ended jobs.", _LOGS),
-    _Rule("jobs", "keep_job_days", "Ended jobs with all that they wrote.", _JOBS),
+    _Rule(
+        "checkpoints",
+        "keep_checkpoint_days",
+        "Checkpoints of ended jobs that no model came from, and that no retry would go on from.",
+        _CHECKPOINTS,
+        _JOBS_WITH_CHECKPOINTS,
+    ),
+    _Rule("jobs", "keep_job_days", "Ended jobs that no model came from, with all that they wrote.", _JOBS),
     _Rule("deliveries", "keep_delivery_days", "Webhook deliveries that have ended.", _DELIVERIES),
 )
 
@@ -84,7 +112,7 @@ async def prune(database: Database, config: ControlPlaneSettings) -> dict[str, i
         asked = {"seconds": days * 86_400, "batch": BATCH}
         while True:
             async with database.transaction() as session:
-                gone, touched = (await session.execute(text(rule.statement), asked)).one()
+                gone, touched = await _apply(session, rule, asked)
                 if gone:
                     await session.execute(
                         text("INSERT INTO prunings (at, rule, removed) VALUES (clock_timestamp(), :rule, :removed)"),
@@ -94,6 +122,16 @@ async def prune(database: Database, config: ControlPlaneSettings) -> dict[str, i
             if touched == 0:
                 break
     return {name: count for name, count in removed.items() if count}
+
+
+async def _apply(session: AsyncSession, rule: _Rule, asked: dict[str, Any]) -> tuple[int, int]:
+    if rule.jobs is None:
+        found = await session.execute(text(rule.statement), asked)
+    else:
+        jobs = (await session.execute(text(rule.jobs), asked)).scalars().all()
+        found = await session.execute(text(rule.statement), {"jobs": list(jobs)})
+    gone, touched = found.one()
+    return int(gone), int(touched)
 
 
 async def report(session: AsyncSession, config: ControlPlaneSettings, limit: int) -> Retention:

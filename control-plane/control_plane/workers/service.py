@@ -13,7 +13,7 @@ from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes
 from control_plane.settings import settings
 from control_plane.workers.rows import PresenceRow, WorkerRow
-from imts_shared.contracts.internal import WorkerBeat
+from imts_shared.contracts.internal import Device, WorkerBeat
 from imts_shared.contracts.jobs import JobKind
 from imts_shared.contracts.workers import Worker
 
@@ -45,6 +45,16 @@ async def beat(session: AsyncSession, worker_id: str, said: WorkerBeat, changes:
     await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_={**values, "seen_at": _NOW}))
     if before is None or tuple(before) != (said.slots, said.draining, False):
         changes.hints.add(QUEUE)
+
+
+async def devices_for(session: AsyncSession, kind: JobKind) -> list[Device]:
+    """The GPUs of the workers that take such jobs now."""
+    query = select(col(WorkerRow.devices)).where(
+        col(WorkerRow.kinds).contains([str(kind)]),
+        col(WorkerRow.seen_at)
+        > func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, settings().worker_gone_seconds),
+    )
+    return [Device.model_validate(one) for devices in (await session.execute(query)).scalars() for one in devices]
 
 
 async def leave(session: AsyncSession, worker_id: str) -> None:

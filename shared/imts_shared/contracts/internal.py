@@ -6,8 +6,25 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from imts_shared.contracts.base import Answer, Request
+from imts_shared.contracts.inputs import DatasetInput, Device
 from imts_shared.contracts.jobs import EventType, JobKind, Reason
 from imts_shared.contracts.models import ModelInput
+
+__all__ = [
+    "LARGEST",
+    "Checkpoint",
+    "ClaimAnswer",
+    "ClaimRequest",
+    "DatasetInput",
+    "Device",
+    "Outcome",
+    "ReportAnswer",
+    "ReportRequest",
+    "ReportedEvent",
+    "ReportedLine",
+    "RunMessage",
+    "WorkerBeat",
+]
 
 LARGEST = 2**31 - 1
 
@@ -18,20 +35,6 @@ class RunMessage(Request):
     job_id: str
     attempt: int
     token: str
-
-
-class DatasetInput(Answer):
-    """A data set version that the attempt may read."""
-
-    id: str
-    name: str
-    version: int
-    sha256: str
-    format: str
-    file_type: str
-    key: str = Field(description="Where its file lies in storage.")
-    rows: int
-    bytes: int
 
 
 class Checkpoint(Answer):
@@ -101,13 +104,6 @@ class ReportRequest(Request):
 class ReportAnswer(Answer):
     order: Literal["continue", "stop", "pause"]
     lease_seconds: float
-
-
-class Device(Answer):
-    kind: str
-    index: int
-    name: str
-    memory_bytes: int | None = None
 
 
 class WorkerBeat(Request):

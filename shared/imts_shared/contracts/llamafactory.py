@@ -82,6 +82,23 @@ OURS_ALONE = {
 }
 """Arguments that the platform sets itself, and why."""
 
+HARMLESS = frozenset(
+    {
+        "do_train",
+        "plot_loss",
+        "overwrite_cache",
+        "overwrite_output_dir",
+        "disable_tqdm",
+        "save_safetensors",
+        "logging_strategy",
+        "eval_strategy",
+        "save_strategy",
+        "save_only_model",
+        "resume_from_checkpoint",
+    }
+)
+"""Of these, the ones that a request may hold without harm: they are left out with a word."""
+
 
 def looks_like_llamafactory(given: Any) -> bool:
     return isinstance(given, dict) and "model_name_or_path" in given

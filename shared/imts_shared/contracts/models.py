@@ -1,12 +1,13 @@
 """Models in the registry, what a job produced, and what an attempt may read."""
 
+import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, StrictBool, StringConstraints, field_validator
 
-from imts_shared.contracts.base import Answer
+from imts_shared.contracts.base import Answer, Request
 
 
 class ModelKind(StrEnum):
@@ -138,3 +139,54 @@ class StoredCheckpoint(Answer):
 
 class CheckpointList(Answer):
     items: list[StoredCheckpoint]
+
+
+_HUB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_SOURCE = rf"^({'|'.join(BUILTIN_MODELS)}|{_HUB_ID}|/[^\x00]{{1,999}})$"
+
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Template = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+class ModelRequest(Request):
+    """A base model to be known by name. Nothing is fetched before a job reads it."""
+
+    name: ModelName
+    source: str = Field(
+        description="A built-in model (builtin:...), a hub id (org/name) or an absolute path.",
+        json_schema_extra={"pattern": _SOURCE},
+    )
+    template: Template | None = Field(None, description="The chat template that its jobs use unless they say.")
+    trust_remote_code: StrictBool = Field(False, description="Run code that comes with the model. Needs an admin key.")
+    project: str | None = Field(None, max_length=64, description="Only an admin key may name another project.")
+
+    @field_validator("source")
+    @classmethod
+    def source_is_one(cls, value: str) -> str:
+        if not re.fullmatch(_SOURCE.strip("^$"), value):
+            known = ", ".join(BUILTIN_MODELS)
+            raise ValueError(f"must be one of {known}, a hub id such as org/name, or an absolute path")
+        return value
+
+
+class ModelChange(Request):
+    """What may change about a model; what is left out stays."""
+
+    template: Template | None = None
+    trust_remote_code: StrictBool | None = Field(None, description="Needs an admin key.")
+
+
+class PromoteRequest(Request):
+    name: ModelName | None = Field(
+        None, description="Default: the job's outputName, its name, or one made of its base."
+    )
+
+
+class ModelFile(Answer):
+    path: str
+    bytes: int
+    sha256: str
+
+
+class ModelFiles(Answer):
+    items: list[ModelFile]

@@ -50,6 +50,10 @@ def folder(models: Path, name: str, say: Callable[[str], None] = lambda _: None)
     return target
 
 
+def is_made(models: Path, name: str) -> bool:
+    return _made(models / "builtin" / name)
+
+
 def _made(target: Path) -> bool:
     try:
         found: Any = json.loads((target / MADE).read_text())

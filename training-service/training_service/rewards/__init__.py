@@ -1,0 +1,1 @@
+"""What GRPO training pays a completion for."""
