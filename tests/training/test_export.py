@@ -1,7 +1,9 @@
 """Models are made whole or turned into GGUF, and what comes out is used before it is believed."""
 
 import json
+import os
 import shutil
+import sys
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -124,7 +126,7 @@ def test_the_gguf_of_the_small_model_knows_a_capital(place: Place) -> None:
     [model] = run.result["models"]
     file = place.files(model["prefix"])["smol-q8_0.gguf"]
     assert 140_000_000 < file.stat().st_size < 150_000_000
-    said = apart("answer", place.models / "builtin" / "smollm2-135m", file, "What is the capital of France?")
+    said = apart("answer", place.models / "builtin" / "smollm2-135m", file, verified["prompt"])
     assert said.startswith("The capital of France is Paris")
 
 
@@ -146,7 +148,7 @@ GGUF = {"sha256": "0", "template": None, "prefix": "jobs/x/model"}
         ({"modelName": BASE, "format": "onnx"}, ["format"]),
         ({"modelName": BASE, "quantization": "q8_0"}, ["quantization goes with format gguf"]),
         ({"modelName": BASE, "format": "gguf", "dtype": "bf16"}, ["dtype goes with format merged"]),
-        ({"modelName": BASE, "prompt": "red " * 1000 + "lamp", "answerTokens": 256}, []),
+        ({"modelName": BASE, "prompt": "red " * 900 + "lamp", "answerTokens": 256}, []),
         ({"modelName": "file", "format": "gguf"}, ["is GGUF"]),
         ({"modelName": "orphan"}, ["does not say what it stands on"]),
         ({"modelName": "lost"}, ["There is no 'builtin:gone'"]),
@@ -214,6 +216,34 @@ def test_without_the_tools_the_words_say_what_to_install(place: Place, monkeypat
     (nowhere / "convert_hf_to_gguf.py").touch()
     run = export(place, {"modelName": BASE, "format": "gguf", "quantization": "q4_k_m"})
     refused(run, "llama-cpp-python", "llama-quantize")
+
+
+QUANTIZER = """#!{python}
+import shutil, sys
+from gguf import GGUFReader
+source, target, kind = sys.argv[1:]
+shutil.copy(source, target)
+types = dict(Q4_K_M=15, Q6_K=1)
+GGUFReader(target, "r+").fields["general.file_type"].parts[-1][0] = types[kind]
+"""
+
+
+def test_k_quants_are_made_by_a_program_on_the_path(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program here copies, and tells the right type or a wrong one."""
+    program = place.folder / "bin" / "llama-quantize"
+    program.parent.mkdir()
+    program.write_text(QUANTIZER.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    run = export(place, {"modelName": BASE, "format": "gguf", "quantization": "Q4_K_M"})
+    [model] = run.result["models"]
+    assert model["details"]["quantization"] == "q4_k_m"
+    assert "tiny-qwen3-q4_k_m.gguf" in place.files(model["prefix"])
+    wrong = export(place, {"modelName": BASE, "format": "gguf", "quantization": "q6_k"})
+    assert "The file is mostly_f16, not q6_k" in wrong.outcome["message"]
+    failing = export(place, {"modelName": BASE, "format": "gguf", "quantization": "q2_k"})
+    assert "Quantizing to q2_k failed: KeyError: 'Q2_K'" in failing.outcome["message"]
+    assert not place.files("jobs/job/2/model")
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m", "tiny-qwen3"])

@@ -97,7 +97,8 @@ class ExportRequest(JobRequest):
         None, description="The name under which the model is registered."
     )
     prompt: Annotated[str, StringConstraints(min_length=1, max_length=4000)] = Field(
-        "What is the capital of France?", description="What the exported model answers to prove that it works."
+        "What is the capital of France? Answer in one sentence.",
+        description="What the exported model answers to prove that it works.",
     )
     answer_tokens: int = Field(16, ge=1, le=256, description="How far it answers at most.")
 

@@ -97,7 +97,7 @@ def _within(kl: float, tolerance: float, same: list[bool]) -> dict[str, Any]:
 
 def gguf(job: EngineJob, file: Path, whole: Whole, asked: ExportRequest) -> dict[str, Any]:
     """By llama.cpp itself; else by the loader that transformers has for some architectures. Always by its tensors."""
-    found: dict[str, Any] = {"weights": weights(file, whole)}
+    found: dict[str, Any] = {"weights": weights(file, whole, asked.quantization or "q8_0")}
     job.obey()
     used = _by_llama_cpp(job, file, whole, asked) if has_llama_cpp() else _by_transformers(file, whole, asked)
     return {**used, **found}
@@ -173,14 +173,18 @@ def _reader(file: Path) -> Any:
     return GGUFReader(str(file))
 
 
-def weights(file: Path, whole: Whole) -> dict[str, Any]:
-    """Every tensor finite, and close to the one that it was made from."""
-    from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
+def weights(file: Path, whole: Whole, quantization: str) -> dict[str, Any]:
+    """Every tensor finite, and close to the one that it was made from; the file of the type that was asked for."""
+    from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, LlamaFileType, get_tensor_name_map
     from gguf.quants import dequantize
 
     reader = _reader(file)
     arch = reader.fields["general.architecture"].contents()
     config = json.loads((whole.folder / "config.json").read_text())
+    kinds = (f"ALL_{quantization.upper()}", f"MOSTLY_{quantization.upper()}")
+    stated = LlamaFileType(reader.fields["general.file_type"].contents())
+    if stated.name not in kinds:
+        raise EngineFailure(f"The file is {stated.name.lower()}, not {quantization}.")
     if arch in COMPARABLE:
         _same_shape(reader, arch, config)
     names: dict[str, str] = {}
