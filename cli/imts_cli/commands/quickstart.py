@@ -27,7 +27,7 @@ JOB: dict[str, Any] = {
     "learningRate": 1e-3,
     "schedule": "cosine",
     "warmupRatio": 0.1,
-    "epochs": 2,
+    "epochs": 1,
     "cutoffLength": 512,
     "gradientCheckpointing": False,
     "samples": 3,
