@@ -4,7 +4,7 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    from imts_cli.commands import datasets, jobs, keys, models, projects, webhooks, workers
+    from imts_cli.commands import datasets, jobs, keys, models, projects, tokens, webhooks, workers
 
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(workers.app, name="workers")
@@ -12,4 +12,5 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models.app, name="models")
     app.add_typer(keys.app, name="keys")
     app.add_typer(projects.app, name="projects")
+    app.add_typer(tokens.app, name="tokens")
     app.add_typer(webhooks.app, name="webhooks")
