@@ -37,6 +37,10 @@ class ControlPlaneSettings(Settings):
     retry_delay_max_seconds: float = Field(60, ge=0, description="Longest wait before another attempt.")
     worker_gone_seconds: float = Field(10, ge=2, description="A worker not heard for so long gets no work.")
 
+    gpu_patience_seconds: float = Field(
+        600, ge=0, description="A job for several GPUs that has waited so long gets a worker kept for it."
+    )
+
     failed_keys_per_minute: int = Field(20, ge=1, description="Wrong keys that one address may try in a minute.")
 
     keep_event_days: float = Field(30, ge=0, description="Progress and metric events of ended jobs.")

@@ -1,4 +1,4 @@
-"""Tokens of projects"""
+"""Tokens of projects, and the queue by the GPUs that jobs ask for"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,7 +21,25 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project"], ["projects.name"]),
         sa.PrimaryKeyConstraint("project", "name"),
     )
+    op.create_index(
+        "jobs_queue_gpus",
+        "jobs",
+        [
+            "kind",
+            sa.literal_column("coalesce(spec -> 'gpus', 'null'::jsonb)"),
+            "project",
+            sa.literal_column("priority DESC"),
+            "id",
+        ],
+        unique=False,
+        postgresql_where=sa.text("state = 'queued' AND kind <> 'analysis'"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index(
+        "jobs_queue_gpus",
+        table_name="jobs",
+        postgresql_where=sa.text("state = 'queued' AND kind <> 'analysis'"),
+    )
     op.drop_table("project_tokens")
