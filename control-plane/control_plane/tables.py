@@ -9,6 +9,7 @@ from control_plane.models.rows import CheckpointRow, JobModelRow, ModelRow
 from control_plane.retention.rows import PruneRow
 from control_plane.storage.rows import TrashRow
 from control_plane.sweeps.rows import SweepRow, TrialRow
+from control_plane.tokens.rows import TokenRow
 from control_plane.webhooks.rows import DeliveryRow, WebhookRow
 from control_plane.workers.rows import PresenceRow, WorkerRow
 
@@ -28,6 +29,7 @@ TABLES = (
     ProjectRow,
     PruneRow,
     SweepRow,
+    TokenRow,
     TrashRow,
     TrialRow,
     WebhookRow,

@@ -33,6 +33,7 @@ class Platform:
         self.sweeps: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, dict[str, Any]] = {}
         self.projects: dict[str, dict[str, Any]] = {}
+        self.tokens: dict[tuple[str, str], str] = {}
         self.webhooks: dict[str, dict[str, Any]] = {}
         self.workers: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []

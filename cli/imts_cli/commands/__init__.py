@@ -4,7 +4,19 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    from imts_cli.commands import datasets, jobs, keys, models, projects, quickstart, sweeps, train, webhooks, workers
+    from imts_cli.commands import (
+        datasets,
+        jobs,
+        keys,
+        models,
+        projects,
+        quickstart,
+        sweeps,
+        tokens,
+        train,
+        webhooks,
+        workers,
+    )
     from imts_cli.commands.exits import EPILOG, ReportingGroup
 
     app.info.cls = ReportingGroup
@@ -18,4 +30,5 @@ def register(app: typer.Typer) -> None:
     app.add_typer(sweeps.app, name="sweeps")
     app.add_typer(keys.app, name="keys")
     app.add_typer(projects.app, name="projects")
+    app.add_typer(tokens.app, name="tokens")
     app.add_typer(webhooks.app, name="webhooks")

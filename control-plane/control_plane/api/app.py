@@ -26,6 +26,7 @@ from control_plane.api import (
     retention,
     storage,
     sweeps,
+    tokens,
     training,
     webhooks,
     workers,
@@ -43,6 +44,8 @@ from control_plane.jobs.queue import QueueView
 from control_plane.jobs.references import References
 from control_plane.jobs.service import Submissions
 from control_plane.settings import ControlPlaneSettings, settings
+from control_plane.tokens.sealing import Sealer
+from control_plane.tokens.service import seal_anew
 from control_plane.training.checker import Checker
 from control_plane.workers import service as presence
 from imts_shared.contracts.jobs import JobKind
@@ -91,6 +94,20 @@ async def _stay_present(database: Database) -> None:
         await asyncio.sleep(presence.API_BEAT_SECONDS)
 
 
+async def _seal_tokens_anew(database: Database, sealer: Sealer) -> None:
+    """Once, as soon as the database answers: after this no token needs an old secret key any more."""
+    while True:
+        with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+            async with database.transaction() as session:
+                done, troubles = await seal_anew(session, sealer)
+            break
+        await asyncio.sleep(2)
+    if done:
+        logger.bind(tokens=done).info("tokens encrypted under the new secret key")
+    for trouble in troubles:
+        logger.bind(why=trouble).warning("a token cannot be read")
+
+
 @contextlib.asynccontextmanager
 async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     url = config.database_url.get_secret_value()
@@ -121,10 +138,12 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     await context.hints.start()
     await intake.start()
     present = asyncio.create_task(_stay_present(database))
+    sealing = asyncio.create_task(_seal_tokens_anew(database, Sealer.of(config)))
     try:
         yield context
     finally:
         present.cancel()
+        sealing.cancel()
         await intake.stop()
         await analyzer.close()
         await checker.close()
@@ -164,6 +183,7 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
         retention,
         storage,
         sweeps,
+        tokens,
         training,
         internal,
         health,

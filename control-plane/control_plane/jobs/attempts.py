@@ -20,6 +20,8 @@ from control_plane.models.registering import register_produced
 from control_plane.models.resolving import inputs_of
 from control_plane.problems import Refusal
 from control_plane.settings import settings
+from control_plane.tokens import service as tokens
+from control_plane.tokens.sealing import Sealer
 from imts_shared.contracts.internal import (
     Checkpoint,
     ClaimAnswer,
@@ -67,8 +69,11 @@ async def claim(session: AsyncSession, job_id: str, token: str, request: ClaimRe
         job.claim_id = request.claim_id
         job.batch = 0
     job.lease_until = await database_now(session) + timedelta(seconds=rules.lease_seconds)
+    given = await tokens.for_attempt(session, job.kind, job.project, Sealer.of(rules))
     if not repeated:
         await apply(session, job, Happening.claim, changes, ended=Ended(), note={"workerId": request.worker_id})
+        now = await database_now(session)
+        await events.append(session, job, [(EventType.message, now, {"text": said}) for said in given.troubles])
     return ClaimAnswer(
         job_id=str(job.id),
         kind=JobKind(job.kind),
@@ -77,6 +82,7 @@ async def claim(session: AsyncSession, job_id: str, token: str, request: ClaimRe
         spec=job.spec,
         inputs=await _inputs(session, job),
         models=await inputs_of(session, job),
+        secrets=given.secrets,
         prefix=attempt_prefix(job),
         resume_from=Checkpoint.model_validate(job.checkpoint) if job.checkpoint else None,
         lease_seconds=rules.lease_seconds,

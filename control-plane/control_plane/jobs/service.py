@@ -22,7 +22,7 @@ from control_plane.hints import DELIVERIES, QUEUE, QUOTAS, job_hint
 from control_plane.jobs.answers import job_answers, new_job_answer
 from control_plane.jobs.intake import Draft, Intake, Stored, store
 from control_plane.jobs.lifecycle import Happening
-from control_plane.jobs.queue import QueueView
+from control_plane.jobs.queue import QueueView, gpus_of
 from control_plane.jobs.references import FOUND_FIELDS, References, check_still_there
 from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes, apply, lock_job
@@ -125,7 +125,9 @@ class Submissions:
         changes.hints.update({QUEUE, job_hint(draft.id)})
         if stored.told_webhooks:
             changes.hints.add(DELIVERIES)
-        wait = self._queue.wait(draft.kind, draft.project, self._queue.depth(draft.kind, draft.priority))
+        wait = self._queue.wait(
+            draft.kind, draft.project, self._queue.depth(draft.kind, draft.priority), gpus=gpus_of(draft.spec)
+        )
         return new_job_answer(draft, stored, wait), True
 
     async def _has_quota(self, project: str) -> bool:

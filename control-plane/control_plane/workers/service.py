@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import case, delete, func, select, text
+from sqlalchemy import ColumnElement, case, delete, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from control_plane.hints import QUEUE
-from control_plane.jobs.lifecycle import HELD_STATES
-from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes
 from control_plane.settings import settings
+from control_plane.workers.room import SLOTS_TAKEN
 from control_plane.workers.rows import PresenceRow, WorkerRow
 from imts_shared.contracts.internal import Device, WorkerBeat
 from imts_shared.contracts.jobs import JobKind
@@ -63,21 +62,11 @@ async def leave(session: AsyncSession, worker_id: str) -> None:
 
 
 async def find(session: AsyncSession, after: str | None, limit: int) -> Sequence[Worker]:
-    busy = (
-        select(col(JobRow.worker_id), func.count().label("busy"))
-        .where(col(JobRow.state).in_([str(s) for s in HELD_STATES]), col(JobRow.worker_id).is_not(None))
-        .group_by(col(JobRow.worker_id))
-        .subquery()
-    )
     alive = col(WorkerRow.seen_at) > func.clock_timestamp() - func.make_interval(
         0, 0, 0, 0, 0, 0, settings().worker_gone_seconds
     )
-    query = (
-        select(WorkerRow, func.coalesce(busy.c.busy, 0), alive)
-        .outerjoin(busy, busy.c.worker_id == col(WorkerRow.id))
-        .order_by(col(WorkerRow.id))
-        .limit(limit)
-    )
+    busy: ColumnElement[int] = literal_column(SLOTS_TAKEN)
+    query = select(WorkerRow, busy, alive).order_by(col(WorkerRow.id)).limit(limit)
     if after is not None:
         query = query.where(col(WorkerRow.id) > after)
     return [_answer(row, int(held), bool(lives)) for row, held, lives in (await session.execute(query)).all()]

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from imts_shared.contracts.base import Answer, Request
 from imts_shared.contracts.inputs import DatasetInput, Device
@@ -51,6 +51,8 @@ class ClaimRequest(Request):
 
 
 class ClaimAnswer(Answer):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     job_id: str
     kind: JobKind
     project: str
@@ -58,7 +60,9 @@ class ClaimAnswer(Answer):
     spec: dict[str, Any]
     inputs: list[DatasetInput] = Field(default_factory=list)
     models: list[ModelInput] = Field(default_factory=list)
-    secrets: dict[str, str] = Field(default_factory=dict, description="Tokens for this attempt alone, by name.")
+    secrets: dict[str, str] = Field(
+        default_factory=dict, repr=False, description="The project's tokens by name, a reward's by the reward's name."
+    )
     prefix: str = Field(description="The only place in storage where this attempt may write.")
     resume_from: Checkpoint | None = None
     lease_seconds: float
