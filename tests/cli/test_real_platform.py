@@ -48,7 +48,9 @@ async def test_a_job_is_watched_to_its_end_through_breaks(url: str, database: Da
     key = await new_key()
     worker = WorkerSide(url, database)
     await worker.join(kinds=("export",))
-    code, out, err = await ran(url, key, "jobs", "submit", "export", "format=gguf", "--label", "a=b", "--json")
+    code, out, err = await ran(
+        url, key, "jobs", "submit", "export", "modelName=org/model", "format=gguf", "--label", "a=b", "--json"
+    )
     assert code == 0, err
     job = json.loads(out)["id"]
     (message,) = await worker.dispatch()
@@ -91,7 +93,7 @@ async def test_refusals_keys_and_projects(url: str, new_key: NewKey) -> None:
     assert code == 0
     viewer = key.strip()
     assert (await ran(url, viewer, "jobs", "list"))[1] == "There are no such jobs.\n"
-    assert (await ran(url, viewer, "jobs", "submit", "export"))[0] == 4
+    assert (await ran(url, viewer, "jobs", "submit", "export", "modelName=org/model"))[0] == 4
     code, out, _ = await ran(url, admin, "projects", "create", "blue", "--queued", "1", "--json")
     assert json.loads(out)["maxQueuedJobs"] == 1
     assert "blue" in (await ran(url, admin, "projects", "list"))[1]
@@ -106,7 +108,7 @@ async def test_the_same_submission_makes_one_job_when_answers_get_lost(url: str,
     key = await new_key()
     with relay_to(urlsplit(url).port or 0) as relay:
         relay.swallow = 2
-        code, out, err = await ran(relay.url, key, "jobs", "submit", "export", "--json")
+        code, out, err = await ran(relay.url, key, "jobs", "submit", "export", "modelName=org/model", "--json")
         assert code == 0, err
     listed = json.loads((await ran(url, key, "jobs", "list", "--json"))[1])["items"]
     assert [job["id"] for job in listed] == [json.loads(out)["id"]]

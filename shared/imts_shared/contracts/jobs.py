@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from imts_shared.contracts.base import Answer
 from imts_shared.contracts.envelope import JobRequest
@@ -81,8 +81,20 @@ ExportQuantization = Literal[
 ]
 
 
+def _with_their_formats(schema: dict[str, Any]) -> None:
+    """What `fields_of_the_format` checks, in the schema's words."""
+    gguf = {"properties": {"format": {"const": "gguf"}}, "required": ["format"]}
+    merged = {"properties": {"format": {"const": "merged"}}}
+    schema["allOf"] = [
+        {"anyOf": [gguf, {"properties": {"quantization": {"type": "null"}}}]},
+        {"anyOf": [merged, {"properties": {"dtype": {"const": "auto"}}}]},
+    ]
+
+
 class ExportRequest(JobRequest):
     """Turn a model into another form: an adapter merged into its base, or a GGUF file for llama.cpp."""
+
+    model_config = ConfigDict(json_schema_extra=_with_their_formats)
 
     model_name: Annotated[str, StringConstraints(min_length=1, max_length=500)] = Field(
         description="A registered model, builtin:..., a path under an allowed root or a hub id."
@@ -111,7 +123,7 @@ class ExportRequest(JobRequest):
     def fields_of_the_format(self) -> Self:
         if self.format == "merged" and self.quantization is not None:
             raise ValueError("quantization goes with format gguf")
-        if self.format == "gguf" and "dtype" in self.model_fields_set and self.dtype != "auto":
+        if self.format == "gguf" and self.dtype != "auto":
             raise ValueError("dtype goes with format merged; gguf takes quantization")
         return self
 
