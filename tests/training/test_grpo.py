@@ -162,11 +162,11 @@ def test_a_stopped_run_goes_on_where_it_was(place: Place) -> None:
 
 def test_a_stop_is_heard_while_answers_are_generated(place: Place) -> None:
     data = [place.dataset("data", "messages", material.calls(6))]
-    spec = {**GRPO, "maxCompletionLength": 200, "maxSteps": 2, "rewards": ["format"]}
+    spec = {**GRPO, "maxCompletionLength": 150, "maxSteps": 2, "rewards": ["format"]}
 
     def stop_soon(event: dict[str, Any], stop: Any) -> None:
         if event["type"] == "metric" and event["data"]["step"] == 1:
-            threading.Timer(0.3, stop).start()
+            threading.Timer(0.15, stop).start()
 
     stopped = place.run(spec, data, watch=stop_soon)
     assert stopped.outcome["status"] == "stopped"
@@ -184,9 +184,9 @@ def test_a_real_model_learns_to_be_brief(place: Place) -> None:
         **GRPO,
         "modelName": "builtin:smollm2-135m",
         "maxSteps": 8,
-        "batchSize": 8,
-        "groupSize": 8,
-        "maxCompletionLength": 12,
+        "batchSize": 6,
+        "groupSize": 6,
+        "maxCompletionLength": 10,
         "learningRate": 2e-3,
         "schedule": "constant",
         "loraRank": 16,
