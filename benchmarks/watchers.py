@@ -93,7 +93,7 @@ async def main() -> None:
     platform = Platform.from_arguments(arguments)
     async with (
         aiohttp.ClientSession(platform.url, headers=platform.headers) as session,
-        session.post("/api/export/jobs", json={"name": "watched"}) as answer,
+        session.post("/api/export/jobs", json={"name": "watched", "modelName": "org/model"}) as answer,
     ):
         job_id = (await answer.json())["id"]
     token = claimed(platform, job_id)

@@ -15,6 +15,9 @@ from typing import NoReturn
 PACKAGES = ("shared", "cli", "control-plane", "analyzer-service", "training-service")
 TRAINING_PACKAGES = ("shared", "training-service")
 TORCH = "torch==2.13.0"
+GGUF_TOOLS = "gguf-tools"
+"""A lock, and the folder of a training environment that it is installed into, beside the packages and not among them:
+the converter brings a package `gguf` of its own (docs/decisions/0007-gguf.md)."""
 
 TRAINS = ("up", "quickstart")
 """Commands that start the training service, which has an environment of its own."""
@@ -101,7 +104,15 @@ def test(tree: Path, home: Path, environment: Path, pytest_arguments: list[str])
         code = subprocess.run([environment / "bin" / tool, *arguments], check=False).returncode
         if code:
             return code
-    return 0
+    return 0 if pytest_arguments else _test_training(tree, training)
+
+
+def _test_training(tree: Path, environment: Path) -> int:
+    """The tests that run frameworks, in the environment that has them."""
+    arguments = ["-m", "pytest", "-c", "tests/training/pytest.ini", "tests/training"]
+    print(f"$ python {' '.join(arguments)}", flush=True)
+    told = {**os.environ, "IMTS_TRAINING_TESTS": "1", "PYTHONPATH": str(tree)}
+    return subprocess.run([environment / "bin" / "python", *arguments], check=False, env=told).returncode
 
 
 def prepared(tree: Path, home: Path, name: str) -> Path:
@@ -145,6 +156,7 @@ def fingerprint(tree: Path, name: str) -> str:
         digest.update(path.read_bytes())
     if _trains(name):
         digest.update(TORCH.encode())
+        digest.update((tree / "locks" / f"{GGUF_TOOLS}.txt").read_bytes())
     return digest.hexdigest()
 
 
@@ -176,10 +188,24 @@ def _install(tree: Path, home: Path, name: str, environment: Path, *, afresh: bo
     if _trains(name):
         chosen = [] if settings.get("UV_FIND_LINKS") else ["--torch-backend=auto"]
         _run([uv, "pip", "install", "--quiet", "--python", python, *chosen, TORCH], settings)
+        _install_gguf_tools(uv, python, tree, environment, settings)
     editable = [part for package in packages(name) for part in ("-e", tree / package)]
     _run(
         [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--no-build-isolation", *editable], settings
     )
+
+
+def _install_gguf_tools(uv: str, python: Path, tree: Path, environment: Path, settings: dict[str, str]) -> None:
+    target = environment / GGUF_TOOLS
+    shutil.rmtree(target, ignore_errors=True)
+    lock = tree / "locks" / f"{GGUF_TOOLS}.txt"
+    _run(
+        [
+            uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes", "--compile-bytecode",
+            "--target", target, "-r", lock,
+        ],
+        settings,
+    )  # fmt: skip
 
 
 def uv_settings(environment: "os._Environ[str] | dict[str, str]") -> dict[str, str]:

@@ -23,6 +23,7 @@ DELIVERIES = "deliveries"
 QUOTAS = "quotas"
 DATASETS = "datasets"
 MODELS = "models"
+SWEEPS = "sweeps"
 _GATHER_SECONDS = 0.002
 _PAYLOAD_BYTES = 7_500
 

@@ -8,6 +8,8 @@ from control_plane.jobs.rows import JobEventRow, JobLogRow, JobMetricRow, JobRow
 from control_plane.models.rows import CheckpointRow, JobModelRow, ModelRow
 from control_plane.retention.rows import PruneRow
 from control_plane.storage.rows import TrashRow
+from control_plane.sweeps.rows import SweepRow, TrialRow
+from control_plane.tokens.rows import TokenRow
 from control_plane.webhooks.rows import DeliveryRow, WebhookRow
 from control_plane.workers.rows import PresenceRow, WorkerRow
 
@@ -26,7 +28,10 @@ TABLES = (
     PresenceRow,
     ProjectRow,
     PruneRow,
+    SweepRow,
+    TokenRow,
     TrashRow,
+    TrialRow,
     WebhookRow,
     WorkerRow,
 )

@@ -107,6 +107,7 @@ class Storage:
     def __init__(self, url: str, options: dict[str, str] | None = None) -> None:
         """`options` go to the S3 client: endpoint, region, access_key_id, secret_access_key and so on."""
         self.url = url
+        self.options = dict(options or {})
         parts = urlsplit(url)
         self._root: Path | None = None
         self._store: LocalStore | S3Store

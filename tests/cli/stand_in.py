@@ -13,6 +13,7 @@ from tests.cli.shapes import now, page, problem
 from tests.cli.stand_in_access import add_access
 from tests.cli.stand_in_datasets import add_datasets
 from tests.cli.stand_in_models import add_models
+from tests.cli.stand_in_sweeps import add_sweeps
 
 KEY = "imts_test_key"
 
@@ -29,8 +30,10 @@ class Platform:
         self.model_files: dict[str, bytes] = {}
         self.checkpoints: list[dict[str, Any]] = []
         self.problems: list[dict[str, Any]] = []
+        self.sweeps: dict[str, dict[str, Any]] = {}
         self.keys: dict[str, dict[str, Any]] = {}
         self.projects: dict[str, dict[str, Any]] = {}
+        self.tokens: dict[tuple[str, str], str] = {}
         self.webhooks: dict[str, dict[str, Any]] = {}
         self.workers: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
@@ -89,6 +92,7 @@ def create_app(platform: Platform) -> FastAPI:
     _streams(app, platform)
     add_datasets(app, platform)
     add_models(app, platform)
+    add_sweeps(app, platform)
     add_access(app, platform)
     return app
 

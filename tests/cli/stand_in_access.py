@@ -49,6 +49,22 @@ def add_access(app: FastAPI, platform: "Platform") -> None:
         platform.projects[name] |= await request.json()
         return platform.projects[name]
 
+    @app.put("/api/projects/{project}/tokens/{name}")
+    async def set_token(project: str, name: str, request: Request) -> Any:
+        value = (await request.json())["value"]
+        platform.tokens[project, name] = value
+        return {"name": name, "setAt": now(), "setBy": "k", "hint": value[-4:], "problem": None}
+
+    @app.get("/api/projects/{project}/tokens")
+    async def tokens(project: str, request: Request) -> Any:
+        names = [name for where, name in platform.tokens if where == project]
+        return page([{"name": n, "setAt": now(), "setBy": "k", "hint": None, "problem": None} for n in names], request)
+
+    @app.delete("/api/projects/{project}/tokens/{name}")
+    async def delete_token(project: str, name: str) -> Any:
+        del platform.tokens[project, name]
+        return Response(status_code=204)
+
     @app.post("/api/webhooks")
     async def create_webhook(request: Request) -> Any:
         hook = {"states": ["succeeded"], "kinds": [], "project": "default", "createdAt": now()} | await request.json()

@@ -34,7 +34,7 @@ from tests.cli.conftest import Served
 from tests.cli.relay import Relay
 from tests.cli.stand_in import KEY, Platform
 
-PARTS = ("jobs", "workers", "datasets", "models", "keys", "projects", "webhooks")
+PARTS = ("jobs", "workers", "datasets", "models", "keys", "projects", "tokens", "webhooks")
 
 
 def test_both_clients_say_the_same(served: Served) -> None:
@@ -254,6 +254,15 @@ def test_a_broken_download_leaves_no_file(platform: Platform, served: Served, re
     with Client(relay.url, KEY) as client, pytest.raises(ConnectionFailed):
         client.datasets.download("rows", tmp_path / "copy")
     assert [found.name for found in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_tokens(served: Served, platform: Platform) -> None:
+    with Client(served.url, KEY) as client:
+        assert client.tokens.set("reward:judge", "abc").name == "reward:judge"
+        client.tokens.set("wandb", "abc", project="blue")
+        assert [one.name for one in client.tokens.list()] == ["reward:judge"]
+        client.tokens.delete("wandb", project="blue")
+    assert platform.tokens == {("default", "reward:judge"): "abc"}
 
 
 def test_keys_projects_and_webhooks(served: Served, platform: Platform) -> None:

@@ -115,3 +115,16 @@ def test_webhooks(imts: Imts, platform: Platform) -> None:
     assert imts("webhooks", "redeliver", hook, "d1").code == 0
     assert json.loads(imts("webhooks", "delete", hook, "--json").out) is None
     assert imts("webhooks", "list").out == "There are no webhooks.\n"
+
+
+def test_tokens(imts: Imts, platform: Platform) -> None:
+    ran = imts("tokens", "set", "huggingface", given="hf_secret value\n")
+    assert (ran.code, ran.out) == (0, "Token huggingface is set.\n")
+    assert platform.tokens == {("default", "huggingface"): "hf_secret value"}
+    assert imts("tokens", "set", "reward:judge", "--project", "blue", given="abc").code == 0
+    assert imts("tokens", "set", "wandb", given="").code == 2
+    assert imts("tokens", "set", "wandb", "value", given="").code == 2
+    assert "reward:judge" in imts("tokens", "list", "--project", "blue").out
+    assert [one["name"] for one in json.loads(imts("tokens", "list", "--json").out)["items"]] == ["huggingface"]
+    assert imts("tokens", "delete", "huggingface").out == "Token huggingface is deleted.\n"
+    assert imts("tokens", "list").out == "There are no tokens.\n"

@@ -33,6 +33,7 @@ def config(database_url: str, storage_folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("IMTS_STORAGE_URL", storage_folder.as_uri())
     monkeypatch.setenv("IMTS_SERVICE_KEY", SERVICE_KEY)
     monkeypatch.setenv("IMTS_SECRET_KEY", SECRET_KEY)
+    monkeypatch.setenv("IMTS_TRAINING_URL", "http://127.0.0.1:1")
     cached_settings.cache_clear()
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(EMPTY)

@@ -26,6 +26,8 @@ def allowed(method: str, path: str) -> set[Role]:
         return set()
     if path == "/api/me":
         return set(Role)
+    if "/tokens" in path:
+        return READS if method == "GET" else WRITES
     if path.startswith("/api/keys") or (path.startswith("/api/projects") and method != "GET"):
         return {Role.admin}
     return READS if method == "GET" else WRITES

@@ -309,7 +309,8 @@ async def test_lineage(maker: Maker, admin: httpx.AsyncClient) -> None:
     assert lineage["baseModel"] == "org/name"
     assert lineage["job"]["id"] == two["jobId"]
     assert lineage["job"]["configuration"]["modelName"] == "one"
-    assert [(d["name"], d["id"]) for d in lineage["datasets"]] == [(TRAINING["dataset"], None)]
+    [read] = lineage["datasets"]
+    assert (read["name"], read["version"]) == (TRAINING["dataset"], 1)
     root = (await admin.get("/api/models/house/lineage")).json()
     assert (root["job"], root["datasets"], root["ancestors"]) == (None, [], [])
     assert [model["id"] for model in root["descendants"]] == [one["id"], two["id"], three["id"]]

@@ -31,7 +31,14 @@ class WorkerSide:
         hints = Hints(database.url)
         self.dispatcher = Dispatcher(database, hints, self.mailbox)  # type: ignore[arg-type]
 
-    async def join(self, worker_id: str = "w1", kinds: tuple[str, ...] = ("analysis",), slots: int = 1) -> None:
+    async def join(
+        self,
+        worker_id: str = "w1",
+        kinds: tuple[str, ...] = ("analysis",),
+        slots: int = 1,
+        gpus: int = 0,
+        draining: bool = False,
+    ) -> None:
         beat = {
             "workerId": worker_id,
             "name": worker_id,
@@ -42,6 +49,8 @@ class WorkerSide:
             "host": "here",
             "pid": 1,
             "version": "0",
+            "devices": [{"kind": "cuda", "index": n, "name": "GPU", "memoryBytes": 2**34} for n in range(gpus)],
+            "draining": draining,
         }
         answer = await self.http.put(
             f"/internal/workers/{worker_id}", json=beat, headers={"Authorization": f"Bearer {SERVICE_KEY}"}

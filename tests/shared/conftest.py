@@ -91,7 +91,7 @@ class WorkerProcess:
             "IMTS_SERVICE_KEY": "service-key",
             "IMTS_CONTROL_PLANE_URL": plane.url,
             "IMTS_LOG_LEVEL": "DEBUG",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

@@ -89,3 +89,13 @@ def do_artifact(job: EngineJob) -> dict:
     path = job.scratch / "note.txt"
     path.write_text("hello")
     return {"key": job.artifact(path, "note.txt")}
+
+
+def do_slip(job: EngineJob) -> dict:
+    """Shows its tokens in every way there is."""
+    hub, header = job.secrets["huggingface"], job.secrets["judge"]
+    print(f"printed {hub}", flush=True)
+    print(f"complained {header}", file=sys.stderr, flush=True)
+    job.log(f"logged {hub}")
+    job.message(f"said {header}")
+    raise RuntimeError(f"it was {hub}")

@@ -23,6 +23,7 @@ class FakeJob:
     timeout: int | None = None
     resume_from: dict[str, Any] | None = None
     prefix: str = ""
+    secrets: dict[str, str] = field(default_factory=dict)
     claim_id: str | None = None
     order: str = "continue"
     over: bool = False
@@ -167,6 +168,7 @@ class FakeControlPlane:
                 "inputs": [],
                 "prefix": job.prefix or f"jobs/{job_id}/{job.attempt}/",
                 "resumeFrom": job.resume_from,
+                "secrets": job.secrets,
                 "leaseSeconds": job.lease,
                 "beatSeconds": job.beat,
                 "stopGraceSeconds": job.grace,

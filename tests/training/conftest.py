@@ -1,5 +1,8 @@
-"""Attempts run as a worker runs them: forked from a process that has imported the frameworks. Skipped where those are
-not installed: this folder is run in the environment of the training service."""
+"""Attempts run as a worker runs them: forked from a process that has imported the frameworks.
+
+The tests of this folder run in the training service's environment (IMTS_TRAINING_TESTS), those of its subfolders, which
+need no framework, in the platform's.
+"""
 
 import multiprocessing
 import os
@@ -17,8 +20,10 @@ from imts_shared.contracts.models import ModelInput
 from imts_shared.storage import Storage
 from training_service.frameworks import ready
 
-ready()
-pytest.importorskip("llamafactory.hparams" if os.environ.get("IMTS_TRAINING_TESTS") else "no_frameworks_here")
+HERE = bool(os.environ.get("IMTS_TRAINING_TESTS"))
+collect_ignore_glob = ["rewards/*"] if HERE else ["test_*.py"]
+if HERE:
+    ready()
 
 FORK = multiprocessing.get_context("fork")
 
@@ -85,6 +90,7 @@ class Place:
         resume_from: Checkpoint | None = None,
         watch: Callable[[dict[str, Any], Any], None] | None = None,
         options: dict[str, str] | None = None,
+        memory_limit: int | None = None,
         secrets: dict[str, str] | None = None,
     ) -> Run:
         """`watch` is called with each event and a function that orders the attempt to stop."""
@@ -110,7 +116,9 @@ class Place:
         here, there = FORK.Pipe(duplex=False)
         ordered = FORK.Event()
         told = {"models": str(self.models), **(options or {})}
-        process = FORK.Process(target=_attempt, args=(claim, self.storage.as_uri(), scratch, told, there, ordered))
+        process = FORK.Process(
+            target=_attempt, args=(claim, self.storage.as_uri(), scratch, told, there, ordered, memory_limit)
+        )
         process.start()
         there.close()
         run = Run()
@@ -124,17 +132,26 @@ class Place:
                 run.events.append(event)
                 if watch is not None:
                     watch(event, ordered.set)
+            elif frame[:1] == b"L":
+                run.lines.append(frame[1:].decode(errors="replace"))
             elif frame[:1] == b"O":
                 run.outcome = orjson.loads(frame[1:])
         process.join()
-        run.lines = (scratch / "log").read_text(errors="replace").splitlines()
+        run.lines = [*(scratch / "log").read_text(errors="replace").splitlines(), *run.lines]
         assert run.outcome, run.lines[-30:]
         return run
 
 
 def _attempt(
-    claim: ClaimAnswer, storage: str, scratch: Path, options: dict[str, str], there: Any, ordered: Any
+    claim: ClaimAnswer,
+    storage: str,
+    scratch: Path,
+    options: dict[str, str],
+    there: Any,
+    ordered: Any,
+    memory_limit: int | None,
 ) -> None:
+    import resource
     import sys
     import threading
 
@@ -144,7 +161,10 @@ def _attempt(
     log = (scratch / "log").open("wb")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     os.chdir(scratch)
+    if memory_limit is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     job = EngineJob(claim, lambda: Storage(storage), scratch, there.send_bytes)
     job.options = options
 
@@ -168,8 +188,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _frameworks(models: Path) -> Iterator[None]:
-    import training_service.preload  # noqa: F401
-
+    if HERE:
+        import training_service.preload  # noqa: F401
     yield
 
 

@@ -94,3 +94,7 @@ def calls(count: int = 16) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def long_rows(count: int = 16) -> list[dict[str, Any]]:
+    return [{"instruction": "Count.", "input": "", "output": " ".join(map(str, range(3_000)))} for _ in range(count)]

@@ -18,28 +18,16 @@ from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import Field
 from starlette.exceptions import HTTPException
 
-from imts_shared.contracts.base import Answer
-from imts_shared.contracts.internal import DatasetInput, Device
-from imts_shared.contracts.models import ModelInput
+from imts_shared.contracts.internal import Device
 from imts_shared.contracts.problems import FieldProblem, Problem
-from imts_shared.contracts.training import Estimate, TrainingCheck, TrainingRequest
+from imts_shared.contracts.training import CheckRequest, Estimate, TrainingCheck, TrainingRequest
 from imts_shared.logs import start_logging
 from imts_shared.worker import gpus
 from training_service import checks
 from training_service.estimate import Device as Place
 from training_service.settings import settings
-
-
-class CheckRequest(Answer):
-    """A job as the control plane knows it, names resolved."""
-
-    spec: dict[str, Any]
-    inputs: list[DatasetInput] = Field(default_factory=list)
-    models: list[ModelInput] = Field(default_factory=list)
-    devices: list[Device] = Field(default_factory=list)
 
 
 class Refused(Exception):

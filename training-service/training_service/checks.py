@@ -9,7 +9,7 @@ from imts_shared.contracts.internal import DatasetInput
 from imts_shared.contracts.models import BUILTIN_MODELS, ModelInput, ModelKind
 from imts_shared.contracts.training import Estimate, FieldNote, TrainingCheck
 from imts_shared.worker.engine import BadConfig
-from training_service import architecture, configuration, estimate
+from training_service import architecture, configuration, estimate, launch
 from training_service.arguments import advanced_notes, grpo_note, parse_note, template_note
 from training_service.data import check_form
 from training_service.models import builtin
@@ -51,6 +51,7 @@ def check(
     notes += _model_notes(spec, models)
     notes += advanced_notes(spec.get("advanced", {}), spec["stage"])
     notes += _other_notes(spec)
+    notes += [_error(one.field, one.message, one.hint) for one in launch.objections(spec)]
     if spec.get("template") and (note := template_note(spec["template"])):
         notes.append(note)
     arguments = configuration.arguments(spec, on_gpu=device.gpu)

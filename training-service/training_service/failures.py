@@ -67,3 +67,11 @@ def _any(text: str, *parts: str) -> bool:
 
 def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "no words")[:500]
+
+
+def peer_lost(error: BaseException) -> bool:
+    """Whether a rank only lost another one that it was working with."""
+    return type(error).__name__.startswith("Dist") or (
+        isinstance(error, RuntimeError)
+        and _any(str(error), "gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+    )

@@ -13,4 +13,7 @@ import transformers.models.llama.modeling_llama  # noqa: E402
 import transformers.models.qwen2.tokenization_qwen2_fast  # noqa: E402
 import transformers.models.qwen3.modeling_qwen3  # noqa: E402, F401
 
-import training_service.engine  # noqa: E402, F401
+import training_service.engine  # noqa: E402
+import training_service.results  # noqa: E402
+import training_service.trainers  # noqa: E402
+import training_service.training  # noqa: E402, F401

@@ -14,6 +14,9 @@ class TrainingSettings(Settings):
     training_slots: int | None = Field(
         None, ge=1, le=1024, description="Jobs that one worker runs at a time; by default one a GPU, one without."
     )
+    training_ray_wait_seconds: float = Field(
+        60, ge=1, le=86_400, description="How long a job waits for room on its Ray cluster before it fails."
+    )
     models_folder: Path | None = Field(
         None, description="Where models are made and downloaded to; by default `models` in the home."
     )

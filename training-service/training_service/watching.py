@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from imts_shared.contracts.jobs import Reason
 from imts_shared.worker.engine import EngineFailure, EngineJob, Stopped
+from training_service.samples import Samples
 
 NAMES = {
     "loss": "loss",
@@ -19,6 +20,7 @@ NAMES = {
     "grad_norm": "gradNorm",
     "epoch": "epoch",
     "eval_loss": "evalLoss",
+    "num_input_tokens_seen": "tokens",
 }
 SAVING_SHARE = 0.02
 """Checkpoints by time never take more than this share of the time."""
@@ -27,8 +29,11 @@ SAVING_SHARE = 0.02
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Steps become progress and metric events, checkpoints are stored, an order ends the training in order."""
 
-    def __init__(self, job: EngineJob, save_minutes: float, *, reports: bool = True) -> None:
+    def __init__(
+        self, job: EngineJob, save_minutes: float, samples: Samples | None = None, *, reports: bool = True
+    ) -> None:
         self._job = job
+        self._samples = samples
         self._every = save_minutes * 60
         self._reports = reports
         self._began = self._last = time.monotonic()
@@ -38,6 +43,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._tokens = 0
         self._tokens_at = time.monotonic()
         self._process = psutil.Process()
+        self._told: tuple[int, frozenset[str]] | None = None
+        self._stopping = False
         self.metrics: dict[str, float] = {}
         self.steps = 0
         self.tokens = 0
@@ -45,7 +52,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.peak_memory = 0
         self.checkpoints = 0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if self._samples is not None and self._reports and state.global_step == 0:
+            self._samples.answer("before", more["model"], more["processing_class"])
         self._began = self._last_save = self._tokens_at = time.monotonic()
         self._first_step = state.global_step
         self._tokens = int(state.num_input_tokens_seen)
@@ -60,36 +69,32 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             done = state.global_step - self._first_step
             each = (time.monotonic() - self._began) / max(done, 1)
             self._job.progress(state.global_step, state.max_steps, each * (state.max_steps - state.global_step))
-        since = time.monotonic() - self._last_save
-        if self._every and since > max(self._every, self._save_took / SAVING_SHARE):
-            control.should_save = True
-        self._heed(control)
+        self._heed(control, self._save_is_due())
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._ordered():
+        self._stopping, _due = agreed(self._job.order() is not None, False)
+        if self._stopping:
             raise EvaluationAbandoned
 
-    def _heed(self, control: Any) -> None:
-        if self._ordered():
+    def _heed(self, control: Any, save_is_due: bool = False) -> None:
+        self._stopping, due = agreed(self._job.order() is not None, save_is_due)
+        if due:
+            control.should_save = True
+        if self._stopping:
             control.should_save = True
             control.should_evaluate = False
             control.should_training_stop = True
 
-    def _ordered(self) -> bool:
-        """All processes of a run must stop at the same step, so they ask each other."""
-        ordered = self._job.order() is not None
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            device = torch.device("cuda") if torch.distributed.get_backend() == "nccl" else torch.device("cpu")
-            flag = torch.tensor([int(ordered)], device=device)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            return bool(flag.item())
-        return ordered
+    def _save_is_due(self) -> bool:
+        since = time.monotonic() - self._last_save
+        return self._reports and bool(self._every) and since > max(self._every, self._save_took / SAVING_SHARE)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         values = {named(name): float(value) for name, value in (logs or {}).items() if _number(value)}
         if "trainLoss" in values:
-            self.metrics |= {name: value for name, value in values.items() if name == "trainLoss"}
+            self.metrics["trainLoss"] = values["trainLoss"]
             return
+        values = {name: value for name, value in values.items() if not name.startswith("train")}
         if not values:
             return
         loss = values.get("loss")
@@ -98,7 +103,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if loss is not None:
             values |= self._speed(state) | self._memory()
         self.metrics |= values
-        if self._reports:
+        told = (state.global_step, frozenset(values))
+        if self._reports and told != self._told:
+            self._told = told
             self._job.metric(state.global_step, **{k: v if math.isfinite(v) else None for k, v in values.items()})
 
     def _speed(self, state: Any) -> dict[str, float]:
@@ -120,46 +127,58 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         return found
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if not self._reports:
-            return
         began = time.monotonic()
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        completed(folder)
+        if not self._reports:
+            return
         if folder.is_dir():
             self._job.checkpoint(folder, state.global_step)
             self.checkpoints += 1
         self._last_save = time.monotonic()
         self._save_took = self._last_save - began
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         self.steps = state.global_step
         self.tokens = int(state.num_input_tokens_seen)
         self.seconds = time.monotonic() - self._began
-        if self._job.order() is not None and state.global_step < state.max_steps:
+        if self._stopping and state.global_step < state.max_steps:
             raise Stopped(self._job.order())
+        if self._samples is not None and self._reports:
+            self._samples.answer("after", more["model"], more["processing_class"])
+
+
+def several() -> bool:
+    return bool(torch.distributed.is_available() and torch.distributed.is_initialized())
+
+
+def agreed(*wishes: bool) -> list[bool]:
+    """What any process of the run wishes: all must save and stop at the same step, so they ask each other."""
+    if not several():
+        return list(wishes)
+    device = torch.device("cuda") if torch.distributed.get_backend() == "nccl" else torch.device("cpu")
+    flags = torch.tensor([int(wish) for wish in wishes], device=device)
+    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+    return [bool(flag) for flag in flags.tolist()]
+
+
+def completed(folder: Path) -> None:
+    """Each process writes its own random state, on whatever machine it is. The folder of the one who stores it must
+    have them all, and not before they are written."""
+    if not several():
+        return
+    own = folder / f"rng_state_{torch.distributed.get_rank()}.pth"
+    mine = (own.name, own.read_bytes()) if own.is_file() else None
+    first = torch.distributed.get_rank() == 0
+    everyones: list[tuple[str, bytes] | None] | None = [None] * torch.distributed.get_world_size() if first else None
+    torch.distributed.gather_object(mine, everyones, dst=0)
+    for name, content in filter(None, everyones or []):
+        if not (folder / name).is_file():
+            (folder / name).write_bytes(content)
 
 
 class EvaluationAbandoned(Exception):
     """Ends an evaluation that is in the way of a stop; the trainer goes on to save its checkpoint."""
-
-
-def let_evaluations_be_abandoned() -> None:
-    """A trainer has no way to leave an evaluation; this gives it one."""
-    from transformers import Trainer
-
-    if getattr(Trainer._evaluate, "abandonable", False):
-        return
-    evaluate = Trainer._evaluate
-
-    def abandonable(self: Any, *args: Any, **options: Any) -> Any:
-        try:
-            return evaluate(self, *args, **options)
-        except EvaluationAbandoned:
-            self.control.should_save = True
-            self.control.should_training_stop = True
-            return {}
-
-    abandonable.abandonable = True  # type: ignore[attr-defined]
-    Trainer._evaluate = abandonable
 
 
 def named(name: str) -> str:

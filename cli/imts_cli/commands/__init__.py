@@ -4,12 +4,31 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    from imts_cli.commands import datasets, jobs, keys, models, projects, webhooks, workers
+    from imts_cli.commands import (
+        datasets,
+        jobs,
+        keys,
+        models,
+        projects,
+        quickstart,
+        sweeps,
+        tokens,
+        train,
+        webhooks,
+        workers,
+    )
+    from imts_cli.commands.exits import EPILOG, ReportingGroup
 
+    app.info.cls = ReportingGroup
+    app.info.epilog = EPILOG
+    app.command("train", help=train.HELP)(train.train)
+    app.command("quickstart")(quickstart.quickstart)
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(workers.app, name="workers")
     app.add_typer(datasets.app, name="datasets")
     app.add_typer(models.app, name="models")
+    app.add_typer(sweeps.app, name="sweeps")
     app.add_typer(keys.app, name="keys")
     app.add_typer(projects.app, name="projects")
+    app.add_typer(tokens.app, name="tokens")
     app.add_typer(webhooks.app, name="webhooks")

@@ -31,7 +31,7 @@ def watch(job_id: str, as_json: bool, after: int = 0) -> int:
 
 def wait_quietly(job_id: str) -> dict[str, Any]:
     fetch(calls.get(job_id))
-    watched = _Watched(job_id, 0, note)
+    watched = Watched(job_id, 0, note)
     for _ in watched.events():
         pass
     return watched.job
@@ -54,7 +54,7 @@ def _reattaching(aside: Callable[[str], None]) -> Callable[[ConnectionFailed], N
     return lambda error: aside(f"{error} Reattaching…")
 
 
-class _Watched:
+class Watched:
     """`job` is how the job stood when its events came to rest."""
 
     def __init__(self, job_id: str, after: int, aside: Callable[[str], None]) -> None:
@@ -103,7 +103,7 @@ def _patiently(call: Call[Any]) -> Any:
 
 
 def _as_lines(job_id: str, after: int) -> dict[str, Any]:
-    watched = _Watched(job_id, after, note)
+    watched = Watched(job_id, after, note)
     for event in watched.events():
         print_json_line(event)
     return watched.job
@@ -111,7 +111,7 @@ def _as_lines(job_id: str, after: int) -> dict[str, Any]:
 
 def _drawn(job_id: str, after: int) -> dict[str, Any]:
     with view_for_stdout() as view:
-        watched = _Watched(job_id, after, view.aside)
+        watched = Watched(job_id, after, view.aside)
         drawing = _Drawing(job_id, view)
         for event in watched.events():
             drawing.take(event)

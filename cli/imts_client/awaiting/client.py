@@ -6,6 +6,8 @@ from imts_client.awaiting.access import AsyncKeys, AsyncProjects, AsyncWebhooks
 from imts_client.awaiting.datasets import AsyncDatasets
 from imts_client.awaiting.jobs import AsyncJobs, AsyncWorkers
 from imts_client.awaiting.models import AsyncModels
+from imts_client.awaiting.sweeps import AsyncSweeps
+from imts_client.awaiting.tokens import AsyncTokens
 from imts_client.awaiting.transport import AsyncTransport
 from imts_client.calls import access
 from imts_client.where import find
@@ -22,8 +24,10 @@ class AsyncClient:
         self.workers = AsyncWorkers(self._transport)
         self.datasets = AsyncDatasets(self._transport)
         self.models = AsyncModels(self._transport)
+        self.sweeps = AsyncSweeps(self._transport)
         self.keys = AsyncKeys(self._transport)
         self.projects = AsyncProjects(self._transport)
+        self.tokens = AsyncTokens(self._transport)
         self.webhooks = AsyncWebhooks(self._transport)
 
     async def who_am_i(self) -> Identity:

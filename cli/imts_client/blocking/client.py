@@ -6,6 +6,8 @@ from imts_client.blocking.access import Keys, Projects, Webhooks
 from imts_client.blocking.datasets import Datasets
 from imts_client.blocking.jobs import Jobs, Workers
 from imts_client.blocking.models import Models
+from imts_client.blocking.sweeps import Sweeps
+from imts_client.blocking.tokens import Tokens
 from imts_client.blocking.transport import Transport
 from imts_client.calls import access
 from imts_client.where import find
@@ -22,8 +24,10 @@ class Client:
         self.workers = Workers(self._transport)
         self.datasets = Datasets(self._transport)
         self.models = Models(self._transport)
+        self.sweeps = Sweeps(self._transport)
         self.keys = Keys(self._transport)
         self.projects = Projects(self._transport)
+        self.tokens = Tokens(self._transport)
         self.webhooks = Webhooks(self._transport)
 
     def who_am_i(self) -> Identity:

@@ -21,9 +21,13 @@ from control_plane.api import (
     health,
     internal,
     jobs,
+    metrics,
     models,
     retention,
     storage,
+    sweeps,
+    tokens,
+    training,
     webhooks,
     workers,
 )
@@ -37,8 +41,12 @@ from control_plane.hints import Hints
 from control_plane.jobs.intake import Intake
 from control_plane.jobs.live import LiveEvents
 from control_plane.jobs.queue import QueueView
+from control_plane.jobs.references import References
 from control_plane.jobs.service import Submissions
 from control_plane.settings import ControlPlaneSettings, settings
+from control_plane.tokens.sealing import Sealer
+from control_plane.tokens.service import seal_anew
+from control_plane.training.checker import Checker
 from control_plane.workers import service as presence
 from imts_shared.contracts.jobs import JobKind
 from imts_shared.logs import start_logging
@@ -86,6 +94,20 @@ async def _stay_present(database: Database) -> None:
         await asyncio.sleep(presence.API_BEAT_SECONDS)
 
 
+async def _seal_tokens_anew(database: Database, sealer: Sealer) -> None:
+    """Once, as soon as the database answers: after this no token needs an old secret key any more."""
+    while True:
+        with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
+            async with database.transaction() as session:
+                done, troubles = await seal_anew(session, sealer)
+            break
+        await asyncio.sleep(2)
+    if done:
+        logger.bind(tokens=done).info("tokens encrypted under the new secret key")
+    for trouble in troubles:
+        logger.bind(why=trouble).warning("a token cannot be read")
+
+
 @contextlib.asynccontextmanager
 async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     url = config.database_url.get_secret_value()
@@ -93,13 +115,16 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     intake = Intake(url)
     files = Storage(config.storage_url, config.storage_options)
     analyzer = Analyzer(config.analyzer_url, config.service_key.get_secret_value())
+    checker = Checker(config.training_url, config.service_key.get_secret_value())
+    references = References(database, files, checker)
     queue = QueueView()
     context = Context(
         settings=config,
         database=database,
         hints=Hints(url),
         queue=queue,
-        submissions=Submissions(database, intake, queue),
+        references=references,
+        submissions=Submissions(database, intake, queue, references),
         live=LiveEvents(database),
         keys=KeyRing(database),
         storage=files,
@@ -113,12 +138,15 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     await context.hints.start()
     await intake.start()
     present = asyncio.create_task(_stay_present(database))
+    sealing = asyncio.create_task(_seal_tokens_anew(database, Sealer.of(config)))
     try:
         yield context
     finally:
         present.cancel()
+        sealing.cancel()
         await intake.stop()
         await analyzer.close()
+        await checker.close()
         await context.hints.stop()
         await database.close()
 
@@ -145,6 +173,7 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
         app.include_router(jobs.kind_router(kind))
     for module in (
         jobs,
+        metrics,
         checkpoints,
         datasets,
         models,
@@ -153,6 +182,9 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
         webhooks,
         retention,
         storage,
+        sweeps,
+        tokens,
+        training,
         internal,
         health,
     ):

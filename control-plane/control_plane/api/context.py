@@ -14,6 +14,7 @@ from control_plane.datasets.service import Datasets
 from control_plane.hints import Hints
 from control_plane.jobs.live import LiveEvents
 from control_plane.jobs.queue import QueueView
+from control_plane.jobs.references import References
 from control_plane.jobs.service import Submissions
 from control_plane.problems import Refusal
 from control_plane.settings import ControlPlaneSettings
@@ -27,6 +28,7 @@ class Context:
     database: Database
     hints: Hints
     queue: QueueView
+    references: References
     submissions: Submissions
     live: LiveEvents
     keys: KeyRing

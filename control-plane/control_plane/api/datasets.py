@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from control_plane.api.context import Context, Here, Reader, Writer
 from control_plane.api.pages import IdCursor, Limit, NumberCursor, ProjectQuery, Text, answer, next_cursor
-from control_plane.datasets import finding, service
+from control_plane.datasets import builtin, finding
 from control_plane.datasets.analyzer import AnalyzerAway
 from control_plane.datasets.rows import DatasetRow
 from control_plane.datasets.upload import NAME, receive
@@ -99,6 +99,8 @@ async def list_datasets(
 async def _found(here: Context, named: str, project: str | None) -> DatasetRow:
     async with here.database.transaction() as session:
         row = await finding.find_version(session, project, named)
+        if row is None:
+            row = await builtin.bring(session, here.storage, project or "default", named)
     if row is None:
         raise not_found("dataset", named)
     return row
@@ -148,7 +150,7 @@ async def preview_dataset(
     if row.file_type is None:
         raise Refusal(409, "dataset_not_ready", f"The data set is {row.state}.", hint="Try again once it is checked.")
     try:
-        preview = await here.analyzer.preview(service.content_key(row.sha256), row.file_type, offset, limit)  # type: ignore[arg-type]
+        preview = await here.analyzer.preview(finding.content_key(row.sha256), row.file_type, offset, limit)  # type: ignore[arg-type]
     except AnalyzerAway as error:
         raise Refusal(
             503, "analyzer_unavailable", "The analyzer does not answer.", hint="Try again in a few seconds."
@@ -170,7 +172,7 @@ async def download_dataset(here: Here, caller: Reader, dataset: Named) -> Respon
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(row.file_name)}",
         "ETag": f'"{row.sha256}"',
     }
-    chunks = here.storage.stream(service.content_key(row.sha256))
+    chunks = here.storage.stream(finding.content_key(row.sha256))
     return StreamingResponse(chunks, headers=headers, media_type="application/octet-stream")
 
 

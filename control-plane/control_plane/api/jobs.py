@@ -12,7 +12,7 @@ from control_plane.api.context import Context, Here, Reader, Writer
 from control_plane.api.pages import Digits, IdCursor, Limit, NumberCursor, ProjectQuery, Text, answer, next_cursor
 from control_plane.api.requests import StrictRoute
 from control_plane.api.streams import EventStream
-from control_plane.jobs import events, logs, metrics, service
+from control_plane.jobs import events, logs, service
 from control_plane.jobs.answers import job_answers
 from control_plane.jobs.lifecycle import Happening
 from control_plane.jobs.transitions import Changes
@@ -27,7 +27,6 @@ from imts_shared.contracts.jobs import (
     JobPage,
     JobState,
     LogPage,
-    MetricSeries,
 )
 
 Responses = dict[int | str, dict[str, Any]]
@@ -296,21 +295,3 @@ async def _log_chunks(here: Context, job_id: UUID, after: int, attempt: int | No
                 b"id: %d\ndata: %s\n\n" % (line.line, line.model_dump_json(by_alias=True).encode()) for line in lines
             ),
         )
-
-
-@router.get(
-    "/{job_id}/metrics",
-    response_model=MetricSeries,
-    operation_id="job_metrics",
-    summary="A job's metric series by step, thinned to the points asked for",
-)
-async def job_metrics(
-    here: Here,
-    caller: Reader,
-    job_id: str,
-    names: Annotated[list[Text], Query(default_factory=list, description="Only these; may be given several times.")],
-    points: Annotated[int, Query(ge=2, le=10_000)] = 1_000,
-) -> Response:
-    async with here.database.transaction() as session:
-        row = await service.get(session, job_id, caller.project)
-        return answer(await metrics.series(session, row.id, names, points))

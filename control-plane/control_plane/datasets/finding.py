@@ -12,6 +12,7 @@ from sqlmodel import col
 from control_plane.database import parse_id
 from control_plane.datasets.rows import DatasetRow
 from imts_shared.contracts.datasets import Dataset, DatasetFormat, RowProblem
+from imts_shared.contracts.inputs import DatasetInput
 
 
 def light_rows() -> Select[DatasetRow]:
@@ -59,6 +60,25 @@ def dataset_answer(row: DatasetRow) -> Dataset:
         sha256=row.sha256,
         columns=row.columns,
         created_at=row.created_at,
+    )
+
+
+def content_key(sha256: str) -> str:
+    """Where a file lies in storage: under its content's hash, so that the same content lies there once."""
+    return f"datasets/{sha256[:2]}/{sha256}"
+
+
+def dataset_input(row: DatasetRow) -> DatasetInput:
+    return DatasetInput(
+        id=str(row.id),
+        name=row.name,
+        version=row.version,
+        sha256=row.sha256,
+        format=row.format or "unknown",
+        file_type=row.file_type or "jsonl",
+        key=content_key(row.sha256),
+        rows=row.rows or 0,
+        bytes=row.bytes,
     )
 
 

@@ -11,7 +11,7 @@ from sqlmodel import col
 from control_plane.access.caller import Caller
 from control_plane.database import Database, new_id
 from control_plane.datasets.analyzer import Analyzer, AnalyzerAway, AnalyzerFailed
-from control_plane.datasets.finding import dataset_answer, find_version, light_rows
+from control_plane.datasets.finding import content_key, dataset_answer, find_version, light_rows
 from control_plane.datasets.rows import DatasetRow, JobDatasetRow
 from control_plane.datasets.upload import Upload, checked_format, checked_name, checked_project
 from control_plane.jobs.rows import JobRow
@@ -19,11 +19,6 @@ from control_plane.problems import Refusal, nearest, not_found
 from imts_shared.contracts.datasets import Dataset, DatasetFormat, Inspection, RowProblem
 from imts_shared.contracts.jobs import FINAL_STATES, JobKind
 from imts_shared.storage import Storage
-
-
-def content_key(sha256: str) -> str:
-    """Where a file lies in storage: under its content's hash, so that the same content lies there once."""
-    return f"datasets/{sha256[:2]}/{sha256}"
 
 
 async def resolve(session: AsyncSession, project: str, named: str, kind: JobKind) -> DatasetRow:

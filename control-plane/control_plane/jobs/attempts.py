@@ -5,24 +5,23 @@ import hmac
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import case
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from control_plane.datasets.finding import light_rows
+from control_plane.datasets.finding import dataset_input, light_rows
 from control_plane.datasets.rows import DatasetRow, JobDatasetRow
-from control_plane.datasets.service import content_key
 from control_plane.hints import MODELS, job_hint
-from control_plane.jobs import events, logs
+from control_plane.jobs import events, logs, metrics
 from control_plane.jobs.lifecycle import Happening
-from control_plane.jobs.rows import JobMetricRow, JobRow
+from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes, Ended, apply, database_now, lock_job
 from control_plane.models import checkpoints
 from control_plane.models.registering import register_produced
 from control_plane.models.resolving import inputs_of
 from control_plane.problems import Refusal
 from control_plane.settings import settings
+from control_plane.tokens import service as tokens
+from control_plane.tokens.sealing import Sealer
 from imts_shared.contracts.internal import (
     Checkpoint,
     ClaimAnswer,
@@ -70,8 +69,11 @@ async def claim(session: AsyncSession, job_id: str, token: str, request: ClaimRe
         job.claim_id = request.claim_id
         job.batch = 0
     job.lease_until = await database_now(session) + timedelta(seconds=rules.lease_seconds)
+    given = await tokens.for_attempt(session, job.kind, job.project, Sealer.of(rules))
     if not repeated:
         await apply(session, job, Happening.claim, changes, ended=Ended(), note={"workerId": request.worker_id})
+        now = await database_now(session)
+        await events.append(session, job, [(EventType.message, now, {"text": said}) for said in given.troubles])
     return ClaimAnswer(
         job_id=str(job.id),
         kind=JobKind(job.kind),
@@ -80,6 +82,7 @@ async def claim(session: AsyncSession, job_id: str, token: str, request: ClaimRe
         spec=job.spec,
         inputs=await _inputs(session, job),
         models=await inputs_of(session, job),
+        secrets=given.secrets,
         prefix=attempt_prefix(job),
         resume_from=Checkpoint.model_validate(job.checkpoint) if job.checkpoint else None,
         lease_seconds=rules.lease_seconds,
@@ -97,20 +100,7 @@ async def _inputs(session: AsyncSession, job: JobRow) -> list[DatasetInput]:
             .where(col(JobDatasetRow.job_id) == job.id)
         )
     ).scalars()
-    return [
-        DatasetInput(
-            id=str(row.id),
-            name=row.name,
-            version=row.version,
-            sha256=row.sha256,
-            format=row.format or "unknown",
-            file_type=row.file_type or "jsonl",
-            key=content_key(row.sha256),
-            rows=row.rows or 0,
-            bytes=row.bytes,
-        )
-        for row in rows
-    ]
+    return [dataset_input(row) for row in rows]
 
 
 async def report(
@@ -149,10 +139,13 @@ async def _apply_events(session: AsyncSession, job: JobRow, request: ReportReque
     new: list[events.NewEvent] = []
     if request.logs:
         new.append(await logs.append(session, job, request.logs))
+    points = [event for event in request.events if event.type == EventType.metric]
+    known = await metrics.of_earlier_attempts(session, job, points)
     for event in request.events:
         await _take(session, job, event)
-        new.append((event.type, event.at, event.data))
-    await _store_metrics(session, job, [e for e in request.events if e.type == EventType.metric])
+        if not (event.type == EventType.metric and metrics.told_before(event, known)):
+            new.append((event.type, event.at, event.data))
+    await metrics.store(session, job, points)
     if new:
         await events.append(session, job, new)
         changes.hints.add(job_hint(job.id))
@@ -185,36 +178,6 @@ def _own_file(job: JobRow, place: str) -> None:
             f"The attempt may only name files under {attempt_prefix(job)}.",
             field="events",
         )
-
-
-async def _store_metrics(session: AsyncSession, job: JobRow, metrics: list[ReportedEvent]) -> None:
-    points: dict[int, dict[str, Any]] = {}
-    for event in metrics:
-        step = event.data.get("step")
-        if not isinstance(step, int):
-            raise Refusal(422, "metric_without_step", "A metric event needs a whole `step`.", field="events")
-        values = {k: v for k, v in event.data.items() if k != "step"}
-        point = points.setdefault(step, {"job_id": job.id, "step": step, "attempt": job.attempt, "values": {}})
-        point["at"] = event.at
-        point["values"].update(values)
-    if not points:
-        return
-    statement = upsert(JobMetricRow).values(list(points.values()))
-    table = JobMetricRow.__table__  # type: ignore[attr-defined]
-    same_attempt = table.c.attempt == statement.excluded.attempt
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["job_id", "step"],
-            set_={
-                "values": case(
-                    (same_attempt, table.c["values"].op("||")(statement.excluded["values"])),
-                    else_=statement.excluded["values"],
-                ),
-                "attempt": statement.excluded.attempt,
-                "at": statement.excluded.at,
-            },
-        )
-    )
 
 
 _HAPPENS = {

@@ -13,12 +13,17 @@ from control_plane.database import Database
 from control_plane.datasets import service as datasets
 from control_plane.hints import DATASETS, MODELS
 from control_plane.jobs.rows import JobRow
-from control_plane.models.resolving import MODEL_FIELDS, Resolved, outside_the_registry, resolve_model
+from control_plane.models.resolving import MODEL_FIELDS, Resolved, inputs_for, outside_the_registry, resolve_model
 from control_plane.models.rows import JobModelRow
 from control_plane.problems import Refusal
+from control_plane.training.checker import Checker
+from control_plane.training.references import training_data
+from control_plane.workers.service import devices_for
 from imts_shared.contracts.jobs import JobKind
+from imts_shared.contracts.training import CheckRequest
+from imts_shared.storage import Storage
 
-FOUND_FIELDS = frozenset({"datasetVersion", "modelId"})
+FOUND_FIELDS = frozenset({"datasetVersion", "datasets", "modelId", "estimate", "warnings"})
 """What finding its references adds to a specification; a clone finds them anew."""
 
 
@@ -34,8 +39,10 @@ class References:
 
     REMEMBERED_SECONDS = 1.0
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, storage: Storage, checker: Checker) -> None:
         self._database = database
+        self._storage = storage
+        self._checker = checker
         self._datasets: dict[tuple[str, str], tuple[float, tuple[UUID, int]]] = {}
         self._models: dict[tuple[str, str], tuple[float, Resolved]] = {}
 
@@ -50,10 +57,26 @@ class References:
         self._models.clear()
 
     async def find(self, kind: JobKind, project: str, spec: dict[str, Any]) -> Referred:
-        """Analysis reads a data set that must be here; the other kinds' are checked by their services."""
+        """Each as it is now. Training is checked by its service too, before it is stored."""
         if kind == JobKind.analysis:
             dataset, version = await self._dataset(project, str(spec["dataset"]))
             return Referred({**spec, "datasetVersion": version}, datasets=[dataset])
+        read = await self._models_read(project, spec)
+        main = read.get(str(spec.get("modelName")))
+        found = {**spec, "modelId": str(main)} if main is not None else spec
+        models = [{"id": model_id, "named": named} for named, model_id in read.items()]
+        if kind != JobKind.training:
+            return Referred(found, models=models)
+        request, datasets = await self._training(project, found, list(read.items()))
+        checked = await self._checker.checked(request.spec, request.inputs, request.models, request.devices)
+        return Referred(checked, datasets=datasets, models=models)
+
+    async def training_request(self, project: str, spec: dict[str, Any]) -> CheckRequest:
+        """A training job's names resolved, for whoever wants to check it without submitting it."""
+        read = await self._models_read(project, spec)
+        return (await self._training(project, spec, list(read.items())))[0]
+
+    async def _models_read(self, project: str, spec: dict[str, Any]) -> dict[str, UUID]:
         read: dict[str, UUID] = {}
         for name in MODEL_FIELDS:
             named = spec.get(name)
@@ -61,9 +84,17 @@ class References:
                 model_id = (await self._model(project, named, name)).model_id
                 if model_id is not None:
                     read[named] = model_id
-        main = read.get(str(spec.get("modelName")))
-        found = {**spec, "modelId": str(main)} if main is not None else spec
-        return Referred(found, models=[{"id": model_id, "named": named} for named, model_id in read.items()])
+        return read
+
+    async def _training(
+        self, project: str, spec: dict[str, Any], read: list[tuple[str, UUID]]
+    ) -> tuple[CheckRequest, list[UUID]]:
+        async with self._database.transaction() as session:
+            data = await training_data(session, self._storage, project, spec)
+            models = await inputs_for(session, read)
+            devices = await devices_for(session, JobKind.training)
+        found = {**spec, "datasets": data.uses, "datasetVersion": data.uses[0]["version"]}
+        return CheckRequest(spec=found, inputs=data.inputs, models=models, devices=devices), data.datasets
 
     async def _dataset(self, project: str, named: str) -> tuple[UUID, int]:
         remembered = self._datasets.get((project, named))

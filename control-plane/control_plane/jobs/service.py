@@ -22,7 +22,7 @@ from control_plane.hints import DELIVERIES, QUEUE, QUOTAS, job_hint
 from control_plane.jobs.answers import job_answers, new_job_answer
 from control_plane.jobs.intake import Draft, Intake, Stored, store
 from control_plane.jobs.lifecycle import Happening
-from control_plane.jobs.queue import QueueView
+from control_plane.jobs.queue import QueueView, gpus_of
 from control_plane.jobs.references import FOUND_FIELDS, References, check_still_there
 from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes, apply, lock_job
@@ -69,6 +69,29 @@ class NewJob:
         return hashlib.sha256(orjson.dumps([*content, *more], option=orjson.OPT_SORT_KEYS)).digest()
 
 
+async def drafted(references: References, new: NewJob, idempotency_key: str | None) -> Draft:
+    """The job as it would be stored, with what it refers to as that is now."""
+    digest = new.digest() if idempotency_key else None
+    referred = await references.find(new.kind, new.project, new.spec)
+    return Draft(
+        id=new_id(),
+        project=new.project,
+        kind=str(new.kind),
+        name=new.name,
+        priority=new.priority,
+        labels=new.labels,
+        spec=referred.spec,
+        max_attempts=new.max_attempts,
+        timeout_seconds=new.timeout_seconds,
+        created_by=new.created_by,
+        clone_of=new.clone_of,
+        key=idempotency_key,
+        hash=digest.hex() if digest else None,
+        datasets=referred.datasets,
+        models=referred.models,
+    )
+
+
 class Submissions:
     """Takes submissions of one process. What every submission asks of the database first is remembered for a second,
     and forgotten at a hint that it has changed.
@@ -76,12 +99,12 @@ class Submissions:
 
     REMEMBERED_SECONDS = 1.0
 
-    def __init__(self, database: Database, intake: Intake, queue: QueueView) -> None:
+    def __init__(self, database: Database, intake: Intake, queue: QueueView, references: References) -> None:
         self._database = database
         self._intake = intake
         self._queue = queue
         self._no_quota: dict[str, float] = {}
-        self._references = References(database)
+        self._references = references
 
     def hear(self, hint: str) -> None:
         if hint == QUOTAS:
@@ -90,25 +113,8 @@ class Submissions:
 
     async def submit(self, new: NewJob, idempotency_key: str | None, changes: Changes) -> tuple[Job, bool]:
         """The job and True, or False with the job that the same request had made before."""
-        digest = new.digest() if idempotency_key else None
-        referred = await self._references.find(new.kind, new.project, new.spec)
-        draft = Draft(
-            id=new_id(),
-            project=new.project,
-            kind=str(new.kind),
-            name=new.name,
-            priority=new.priority,
-            labels=new.labels,
-            spec=referred.spec,
-            max_attempts=new.max_attempts,
-            timeout_seconds=new.timeout_seconds,
-            created_by=new.created_by,
-            clone_of=new.clone_of,
-            key=idempotency_key,
-            hash=digest.hex() if digest else None,
-            datasets=referred.datasets,
-            models=referred.models,
-        )
+        draft = await drafted(self._references, new, idempotency_key)
+        digest = bytes.fromhex(draft.hash) if draft.hash else None
         if await self._has_quota(new.project):
             stored = await self._store_within_quota(draft, digest)
         else:
@@ -119,7 +125,9 @@ class Submissions:
         changes.hints.update({QUEUE, job_hint(draft.id)})
         if stored.told_webhooks:
             changes.hints.add(DELIVERIES)
-        wait = self._queue.wait(draft.kind, draft.project, self._queue.depth(draft.kind, draft.priority))
+        wait = self._queue.wait(
+            draft.kind, draft.project, self._queue.depth(draft.kind, draft.priority), gpus=gpus_of(draft.spec)
+        )
         return new_job_answer(draft, stored, wait), True
 
     async def _has_quota(self, project: str) -> bool:

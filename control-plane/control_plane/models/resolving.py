@@ -1,5 +1,6 @@
 """From the name that a job gives to the model that it means, and what its attempt is told about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -65,12 +66,17 @@ async def inputs_of(session: AsyncSession, job: JobRow) -> list[ModelInput]:
     """The registered models that an attempt of the job may read."""
     query = select(col(JobModelRow.named), col(JobModelRow.model_id)).where(col(JobModelRow.job_id) == job.id)
     read = (await session.execute(query.order_by(col(JobModelRow.named)))).all()
+    return await inputs_for(session, [(named, model_id) for named, model_id in read])
+
+
+async def inputs_for(session: AsyncSession, read: Sequence[tuple[str, UUID]]) -> list[ModelInput]:
+    """Without those that were deleted just now: the database refuses a job that refers to them."""
     known: dict[UUID, ModelRow] = {}
     missing = {model_id for _, model_id in read}
     while missing:
         known.update(await by_ids(session, missing))
         missing = {base for row in known.values() if (base := _stands_on(row)) is not None and base not in known}
-    return [_input(named, known[model_id], known) for named, model_id in read]
+    return [_input(named, known[model_id], known) for named, model_id in read if model_id in known]
 
 
 def _stands_on(row: ModelRow) -> UUID | None:

@@ -13,11 +13,14 @@ from sqlalchemy.exc import SQLAlchemyError
 import control_plane.tables  # noqa: F401 - a foreign key must find its table
 from control_plane.database import Database
 from control_plane.hints import QUEUE, Hints
+from control_plane.jobs.references import References
 from control_plane.settings import ControlPlaneSettings, settings
+from control_plane.training.checker import Checker
 from control_plane.watcher.deliveries import Deliveries
 from control_plane.watcher.dispatch import Dispatcher
 from control_plane.watcher.leader import Leadership
 from control_plane.watcher.leases import end_silent_attempts
+from control_plane.watcher.sweeps import SweepWatch
 from control_plane.watcher.upkeep import Upkeep
 from imts_shared.health import serve_health
 from imts_shared.logs import start_logging
@@ -38,7 +41,10 @@ class Watcher:
         self.leadership = Leadership(url)
         self.dispatcher = Dispatcher(self.database, self.hints, Doorbell(config.redis_url.get_secret_value()))
         self.deliveries = Deliveries(self.database, self.hints, config)
-        self.upkeep = Upkeep(self.database, self.hints, Storage(config.storage_url, config.storage_options), config)
+        storage = Storage(config.storage_url, config.storage_options)
+        self.upkeep = Upkeep(self.database, self.hints, storage, config)
+        self.checker = Checker(config.training_url, config.service_key.get_secret_value())
+        self.sweeps = SweepWatch(self.database, self.hints, References(self.database, storage, self.checker))
         self.state = "starting"
         self._queue_changed = asyncio.Event()
         self.hints.listen(self._hear)
@@ -46,6 +52,7 @@ class Watcher:
     def _hear(self, hint: str) -> None:
         if hint == QUEUE:
             self._queue_changed.set()
+        self.sweeps.hear(hint)
 
     def ready(self) -> bool | str:
         return self.state in {"leading", "standing by"} or f"The watcher is {self.state}."
@@ -70,6 +77,7 @@ class Watcher:
         finally:
             await self.leadership.resign()
             await self.hints.stop()
+            await self.checker.close()
             await self.database.close()
 
     async def _lead(self, stop: asyncio.Event) -> None:
@@ -79,6 +87,7 @@ class Watcher:
             asyncio.create_task(self._every(LOOK_SECONDS, self._end_silent)),
             asyncio.create_task(self.deliveries.run()),
             asyncio.create_task(self.upkeep.run()),
+            asyncio.create_task(self.sweeps.run()),
         ]
         try:
             while not stop.is_set() and not any(task.done() for task in work):

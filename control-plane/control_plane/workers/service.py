@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import case, delete, func, select, text
+from sqlalchemy import ColumnElement, case, delete, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from control_plane.hints import QUEUE
-from control_plane.jobs.lifecycle import HELD_STATES
-from control_plane.jobs.rows import JobRow
 from control_plane.jobs.transitions import Changes
 from control_plane.settings import settings
+from control_plane.workers.room import SLOTS_TAKEN
 from control_plane.workers.rows import PresenceRow, WorkerRow
-from imts_shared.contracts.internal import WorkerBeat
+from imts_shared.contracts.internal import Device, WorkerBeat
 from imts_shared.contracts.jobs import JobKind
 from imts_shared.contracts.workers import Worker
 
@@ -47,27 +46,27 @@ async def beat(session: AsyncSession, worker_id: str, said: WorkerBeat, changes:
         changes.hints.add(QUEUE)
 
 
+async def devices_for(session: AsyncSession, kind: JobKind) -> list[Device]:
+    """The GPUs of the workers that take such jobs now."""
+    query = select(col(WorkerRow.devices)).where(
+        col(WorkerRow.kinds).contains([str(kind)]),
+        col(WorkerRow.seen_at)
+        > func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, settings().worker_gone_seconds),
+    )
+    return [Device.model_validate(one) for devices in (await session.execute(query)).scalars() for one in devices]
+
+
 async def leave(session: AsyncSession, worker_id: str) -> None:
     """A worker that shut down in good order; its attempts were given back by their own reports."""
     await session.execute(delete(WorkerRow).where(col(WorkerRow.id) == worker_id))
 
 
 async def find(session: AsyncSession, after: str | None, limit: int) -> Sequence[Worker]:
-    busy = (
-        select(col(JobRow.worker_id), func.count().label("busy"))
-        .where(col(JobRow.state).in_([str(s) for s in HELD_STATES]), col(JobRow.worker_id).is_not(None))
-        .group_by(col(JobRow.worker_id))
-        .subquery()
-    )
     alive = col(WorkerRow.seen_at) > func.clock_timestamp() - func.make_interval(
         0, 0, 0, 0, 0, 0, settings().worker_gone_seconds
     )
-    query = (
-        select(WorkerRow, func.coalesce(busy.c.busy, 0), alive)
-        .outerjoin(busy, busy.c.worker_id == col(WorkerRow.id))
-        .order_by(col(WorkerRow.id))
-        .limit(limit)
-    )
+    busy: ColumnElement[int] = literal_column(SLOTS_TAKEN)
+    query = select(WorkerRow, busy, alive).order_by(col(WorkerRow.id)).limit(limit)
     if after is not None:
         query = query.where(col(WorkerRow.id) > after)
     return [_answer(row, int(held), bool(lives)) for row, held, lives in (await session.execute(query)).all()]

@@ -3,11 +3,28 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from imts_shared.contracts.base import Answer, Request
+from imts_shared.contracts.inputs import DatasetInput, Device
 from imts_shared.contracts.jobs import EventType, JobKind, Reason
 from imts_shared.contracts.models import ModelInput
+
+__all__ = [
+    "LARGEST",
+    "Checkpoint",
+    "ClaimAnswer",
+    "ClaimRequest",
+    "DatasetInput",
+    "Device",
+    "Outcome",
+    "ReportAnswer",
+    "ReportRequest",
+    "ReportedEvent",
+    "ReportedLine",
+    "RunMessage",
+    "WorkerBeat",
+]
 
 LARGEST = 2**31 - 1
 
@@ -18,20 +35,6 @@ class RunMessage(Request):
     job_id: str
     attempt: int
     token: str
-
-
-class DatasetInput(Answer):
-    """A data set version that the attempt may read."""
-
-    id: str
-    name: str
-    version: int
-    sha256: str
-    format: str
-    file_type: str
-    key: str = Field(description="Where its file lies in storage.")
-    rows: int
-    bytes: int
 
 
 class Checkpoint(Answer):
@@ -48,6 +51,8 @@ class ClaimRequest(Request):
 
 
 class ClaimAnswer(Answer):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     job_id: str
     kind: JobKind
     project: str
@@ -55,7 +60,9 @@ class ClaimAnswer(Answer):
     spec: dict[str, Any]
     inputs: list[DatasetInput] = Field(default_factory=list)
     models: list[ModelInput] = Field(default_factory=list)
-    secrets: dict[str, str] = Field(default_factory=dict, description="Tokens for this attempt alone, by name.")
+    secrets: dict[str, str] = Field(
+        default_factory=dict, repr=False, description="The project's tokens by name, a reward's by the reward's name."
+    )
     prefix: str = Field(description="The only place in storage where this attempt may write.")
     resume_from: Checkpoint | None = None
     lease_seconds: float
@@ -101,13 +108,6 @@ class ReportRequest(Request):
 class ReportAnswer(Answer):
     order: Literal["continue", "stop", "pause"]
     lease_seconds: float
-
-
-class Device(Answer):
-    kind: str
-    index: int
-    name: str
-    memory_bytes: int | None = None
 
 
 class WorkerBeat(Request):

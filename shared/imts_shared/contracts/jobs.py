@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from imts_shared.contracts.base import Answer
 from imts_shared.contracts.envelope import JobRequest
@@ -76,11 +76,44 @@ class EvaluationRequest(JobRequest):
     )
 
 
-class ExportRequest(JobRequest):
-    """Turn a trained model into another form."""
+ExportQuantization = Literal[
+    "f32", "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k"
+]
 
-    model_name: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
-    format: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+
+class ExportRequest(JobRequest):
+    """Turn a model into another form: an adapter merged into its base, or a GGUF file for llama.cpp."""
+
+    model_name: Annotated[str, StringConstraints(min_length=1, max_length=500)] = Field(
+        description="A registered model, builtin:..., a path under an allowed root or a hub id."
+    )
+    format: Literal["merged", "gguf"] = Field("merged", description="merged: whole, as safetensors.")
+    quantization: ExportQuantization | None = Field(None, description="gguf: of the weights; by default q8_0.")
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="merged: of the weights; by default as in the base."
+    )
+    max_shard_gb: float = Field(5.0, ge=0.01, le=1000, description="merged: the largest file of weights.")
+    output_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")] | None = Field(
+        None, description="The name under which the model is registered."
+    )
+    prompt: Annotated[str, StringConstraints(min_length=1, max_length=4000)] = Field(
+        "What is the capital of France? Answer in one sentence.",
+        description="What the exported model answers to prove that it works.",
+    )
+    answer_tokens: int = Field(16, ge=1, le=256, description="How far it answers at most.")
+
+    @field_validator("quantization", mode="before")
+    @classmethod
+    def either_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def fields_of_the_format(self) -> Self:
+        if self.format == "merged" and self.quantization is not None:
+            raise ValueError("quantization goes with format gguf")
+        if self.format == "gguf" and "dtype" in self.model_fields_set and self.dtype != "auto":
+            raise ValueError("dtype goes with format merged; gguf takes quantization")
+        return self
 
 
 REQUESTS: dict[JobKind, type[JobRequest]] = {

@@ -6,7 +6,9 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from imts_shared.contracts.base import Answer, Request
 from imts_shared.contracts.envelope import JobRequest
+from imts_shared.contracts.inputs import DatasetInput, Device
 from imts_shared.contracts.llamafactory import looks_like_llamafactory, request_from_llamafactory
+from imts_shared.contracts.models import ModelInput
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Stage = Literal["pt", "sft", "rm", "dpo", "simpo", "orpo", "kto", "ppo", "grpo"]
@@ -101,6 +103,10 @@ class TrainingRequest(JobRequest):
     early_stopping_steps: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="Evaluations without progress after which training ends."
     )
+    samples: (
+        Annotated[int, Field(ge=0, le=20)]
+        | Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=4_000)]], Field(max_length=20)]
+    ) = Field(0, description="Rows of the data, or prompts of your own, that are answered before and after training.")
     report_to: Annotated[list[Annotated[str, StringConstraints(max_length=50)]], Field(max_length=10)] | None = None
 
     gpus: Annotated[int, Field(ge=0, le=1024)] | None = Field(
@@ -160,6 +166,15 @@ class Estimate(Answer):
     parameters: int | None = None
     trainable_parameters: int | None = None
     basis: str = Field(description="What the time is reckoned from: runs measured here, or a rule of thumb.")
+
+
+class CheckRequest(Answer):
+    """A job as the control plane knows it, its names resolved."""
+
+    spec: dict[str, Any]
+    inputs: list[DatasetInput] = Field(default_factory=list)
+    models: list[ModelInput] = Field(default_factory=list)
+    devices: list[Device] = Field(default_factory=list, description="Of the workers that could run it.")
 
 
 class TrainingCheck(Answer):

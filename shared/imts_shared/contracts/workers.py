@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from pydantic import Field
+
 from imts_shared.contracts.base import Answer
 from imts_shared.contracts.internal import Device
 from imts_shared.contracts.jobs import JobKind
@@ -13,7 +15,7 @@ class Worker(Answer):
     service: str
     kinds: list[JobKind]
     slots: int
-    busy: int
+    busy: int = Field(description="Slots that are taken; a job for several GPUs takes several.")
     host: str
     pid: int
     version: str

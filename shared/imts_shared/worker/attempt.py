@@ -19,6 +19,7 @@ from imts_shared.worker import memory
 from imts_shared.worker.children import PULSE_SHARE, Child
 from imts_shared.worker.fence import Fence
 from imts_shared.worker.gpus import Gpus
+from imts_shared.worker.masking import Mask
 from imts_shared.worker.outbox import Outbox
 from imts_shared.worker.plan import ChildPlan
 from imts_shared.worker.reports import Abandoned, Reporter
@@ -135,7 +136,7 @@ class Attempt:
         killed_before = memory.oom_kills()
         try:
             scratch.mkdir(parents=True)
-            child = Child(plan, self._outbox, fence)
+            child = Child(plan, self._outbox, fence, Mask(claim.secrets.values()))
         except OSError as error:
             self._log.bind(why=str(error)).error("child not started")
             return Outcome(

@@ -41,17 +41,18 @@ def main(plan: ChildPlan, commands: Pipe, orders: Pipe, reports: Pipe, out: Pipe
         signal.set_wakeup_fd(-1)
         os.close(child_ends)
         commands.close()
-        _die_with(guard)
+        die_with(guard)
         _work(plan, orders, reports, out, err)
     for pipe in (orders, reports, out, err):
         pipe.close()
     Guard(engine, commands.fileno(), child_ends, plan.pulse_seconds).watch()
 
 
-def _die_with(guard: int) -> None:
+def die_with(parent: int) -> None:
+    """In a process just forked: it ends when its parent does."""
     if _libc is not None:
         _libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != guard:
+    if os.getppid() != parent:
         os._exit(1)
 
 

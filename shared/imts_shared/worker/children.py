@@ -15,6 +15,7 @@ from imts_shared.contracts.internal import Outcome
 from imts_shared.worker.fence import Fence
 from imts_shared.worker.guard import Command
 from imts_shared.worker.lines import LineSplitter
+from imts_shared.worker.masking import Mask
 from imts_shared.worker.outbox import Outbox
 from imts_shared.worker.plan import ChildPlan, Pipe, enter_child
 
@@ -53,8 +54,9 @@ class Child:
     kill or the freeze that came before it.
     """
 
-    def __init__(self, plan: ChildPlan, outbox: Outbox, fence: Fence) -> None:
+    def __init__(self, plan: ChildPlan, outbox: Outbox, fence: Fence, mask: Mask) -> None:
         self._outbox = outbox
+        self._mask = mask
         self._fence = fence
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -198,13 +200,13 @@ class Child:
             return False
         kind, content = frame[:1], frame[1:]
         if kind == b"E":
-            self._outbox.add_event(content)
+            self._outbox.add_event(self._mask(content))
         elif kind == b"L":
-            self._outbox.add_lines([content])
+            self._outbox.add_lines([self._mask(content)])
         elif kind == b"B":
             self._engine = int(content)
         else:
-            self.outcome = Outcome.model_validate_json(content)
+            self.outcome = Outcome.model_validate_json(self._mask(content))
         return True
 
     def _printed(self, pipe: Pipe, splitter: LineSplitter) -> Callable[[], bool]:
@@ -212,7 +214,7 @@ class Child:
             data = os.read(pipe.fileno(), 65_536)
             lines = splitter.feed(data) if data else splitter.finish()
             if lines:
-                self._outbox.add_lines(lines)
+                self._outbox.add_lines([self._mask(one) for one in lines])
             return bool(data)
 
         return read

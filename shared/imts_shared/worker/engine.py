@@ -78,6 +78,7 @@ class EngineJob:
     def __init__(
         self, claim: ClaimAnswer, make_storage: Callable[[], Storage], scratch: Path, send: Callable[[bytes], None]
     ) -> None:
+        self.claim = claim
         self.id: str = claim.job_id
         self.attempt: int = claim.attempt
         self.kind: JobKind = claim.kind
@@ -173,6 +174,10 @@ class EngineJob:
         self.storage.put_file(key, path)
         self._event("artifact", {"name": name, "key": key, "bytes": size, "sha256": digest})
         return key
+
+    def relay(self, frame: bytes) -> None:
+        """Sends on what another process said for this attempt."""
+        self._send(frame)
 
     def heed(self, order: Order) -> None:
         """For the runtime: what `order` answers from now on."""

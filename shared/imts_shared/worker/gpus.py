@@ -11,14 +11,17 @@ from imts_shared.contracts.internal import Device
 MIB = 2**20
 
 
-def found() -> list[Device]:
-    """What NVIDIA's own tool sees. Asking torch would wake the driver in a process that is forked later."""
+def found(visible: str | None = None) -> list[Device]:
+    """What NVIDIA's own tool sees. Asking torch would wake the driver in a process that is forked later.
+
+    `visible`: CUDA_VISIBLE_DEVICES as the worker was started with it; it lends those and no others.
+    """
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
     try:
         told = subprocess.run(
-            [tool, "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"],
+            [tool, "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             check=True,
@@ -26,15 +29,19 @@ def found() -> list[Device]:
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    return [device for line in told.stdout.splitlines() if (device := _device(line)) is not None]
+    allowed = None if visible is None else [name.strip() for name in visible.split(",")]
+    return [device for line in told.stdout.splitlines() if (device := _device(line, allowed)) is not None]
 
 
-def _device(line: str) -> Device | None:
+def _device(line: str, allowed: list[str] | None) -> Device | None:
     parts = [part.strip() for part in line.split(",")]
-    if len(parts) != 3 or not parts[0].isdigit():
+    if len(parts) != 4 or not parts[0].isdigit():
         return None
-    memory = int(parts[2]) * MIB if parts[2].isdigit() else None
-    return Device(kind="cuda", index=int(parts[0]), name=parts[1], memory_bytes=memory)
+    index, identity, name, told_memory = parts
+    if allowed is not None and not any(one == index or (one and identity.startswith(one)) for one in allowed):
+        return None
+    memory = int(told_memory) * MIB if told_memory.isdigit() else None
+    return Device(kind="cuda", index=int(index), name=name, memory_bytes=memory)
 
 
 class Gpus:

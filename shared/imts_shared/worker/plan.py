@@ -1,6 +1,6 @@
 """What the worker hands to a child. Light to import: the worker's own process needs nothing that engines need."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
@@ -12,9 +12,9 @@ class ChildPlan:
     """All that a child needs to know. It gets neither the attempt's token nor the services' key."""
 
     engine: str
-    claim: bytes
+    claim: bytes = field(repr=False)
     storage_url: str
-    storage_options: dict[str, str]
+    storage_options: dict[str, str] = field(repr=False)
     scratch: str
     pulse_seconds: float
     options: dict[str, str]

@@ -84,6 +84,7 @@ def test_given_names_are_not_taken_twice() -> None:
         ([{"endpoint": "https://a", "timeoutSeconds": 0}], "rewards[0].timeoutSeconds: "),
         ([{"name": "format", "batchSize": 3}], "batchSize: goes with an endpoint alone"),
         ([{"name": "format", "expression": "1"}], "give yours another name"),
+        ([{"name": "huggingface", "endpoint": "https://a"}], "a service whose token no reward is given"),
         ([{"name": "a/b", "expression": "1"}], "letters, digits"),
         (["format", "format"], "rewards: names `format` twice"),
         ([{"name": "a", "expression": "1"}, {"name": "a", "expression": "2"}], "rewards: names `a` twice"),

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from imts_shared.contracts.tokens import SERVICES
 from training_service.rewards.calls import completion_text, expected_answer, expected_calls
 from training_service.rewards.function_calling import SCORERS
 from training_service.rewards.own import (
@@ -88,6 +89,8 @@ class RewardChoice(BaseModel):
             _check_known(self.name)
         elif self.name in SCORERS:
             raise ValueError(f"name: `{self.name}` is a reward of its own; give yours another name")
+        elif self.name in SERVICES:
+            raise ValueError(f"name: `{self.name}` is a service whose token no reward is given; choose another name")
         elif self.name is not None and not (self.name.isidentifier() and self.name.isascii() and len(self.name) <= 40):
             raise ValueError("name: use up to 40 letters, digits and _, not beginning with a digit")
         if self.endpoint is None:

@@ -19,11 +19,12 @@ from training_service.arguments import of_llamafactory, of_trl
 from training_service.rewards.choice import RewardChoice, Rewards, build, read_choices
 from training_service.rewards.own import RewardError
 from training_service.stages.grpo_trainer import GenerationAbandoned, Trainer
-from training_service.watching import Watch, let_evaluations_be_abandoned
+from training_service.trainers import mend
+from training_service.watching import Watch
 
 
 def train(job: EngineJob, arguments: dict[str, Any], watch: Watch, output: Path) -> None:
-    let_evaluations_be_abandoned()
+    mend()
     rewards = _rewards(job)
     model_args, data_args, training_args, finetuning_args, _ = get_train_args(_for_llamafactory(arguments))
     module = load_tokenizer(model_args)

@@ -1,0 +1,1 @@
+"""Training sweeps: their children are ordinary training jobs."""

@@ -1,0 +1,1 @@
+"""Tokens that a project's jobs show to other services, encrypted at rest."""

@@ -1,0 +1,1 @@
+"""Training, as far as the control plane has a say in it."""

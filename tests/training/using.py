@@ -1,0 +1,46 @@
+"""Models loaded and used beside an attempt, in a process of its own: threads that torch starts here would not outlive
+the fork of the next attempt."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def apart(function: str, *arguments: Any) -> Any:
+    asked = [sys.executable, __file__, function, *(str(argument) for argument in arguments)]
+    ended = subprocess.run(asked, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def difference(base: str, adapter: str, whole: str, prompt: str) -> float:
+    """The largest between the logits of a base with its adapter and a whole model's."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    ids = AutoTokenizer.from_pretrained(whole)(prompt, return_tensors="pt")["input_ids"]
+    both = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
+    with torch.inference_mode():
+        logits = AutoModelForCausalLM.from_pretrained(whole).eval()(ids).logits
+        return float((both(ids).logits - logits).abs().max())
+
+
+def answer(tokenizer: str, file: str, question: str) -> str:
+    """Of a GGUF file, loaded by transformers."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    reads = AutoTokenizer.from_pretrained(tokenizer)
+    given = reads.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt"
+    )
+    model = AutoModelForCausalLM.from_pretrained(Path(file).parent, gguf_file=Path(file).name).eval()
+    said = model.generate(given, max_new_tokens=8, do_sample=False, pad_token_id=2)[0, given.shape[1] :]
+    return str(reads.decode(said, skip_special_tokens=True))
+
+
+if __name__ == "__main__":
+    _, chosen, *given = sys.argv
+    print(json.dumps({"difference": difference, "answer": answer}[chosen](*given)))
