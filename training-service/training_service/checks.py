@@ -76,7 +76,9 @@ def _stage_notes(spec: dict[str, Any]) -> list[FieldNote]:
         notes.append(
             _error(
                 "stage",
-                "ppo cannot run here: LLaMA-Factory's needs a TRL older than 0.10, and this environment has 0.24.",
+                "ppo cannot run here: TRL 0.24's PPOTrainer was tried and trains, but it hears no order to stop, cannot"
+                " resume (its checkpoints lack the value model), and takes sequence classifiers where stage rm leaves"
+                " an adapter with a value head; LLaMA-Factory's own needs a TRL older than 0.10.",
                 "Take grpo, which needs no value model, or dpo with preferences.",
             )
         )

@@ -65,10 +65,9 @@ def in_groups(spec: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     processes = spec.get("processes") or max(1, spec.get("gpus") or 1)
     batch = found["per_device_train_batch_size"] * processes
     evaluated = found.get("per_device_eval_batch_size", found["per_device_train_batch_size"])
-    step = group // gcd(batch, group)
     return {
         "num_generations": group,
-        "gradient_accumulation_steps": -(-found.get("gradient_accumulation_steps", 1) // step) * step,
+        "gradient_accumulation_steps": of_whole_groups(found.get("gradient_accumulation_steps", 1), batch, group),
         "per_device_eval_batch_size": -(-evaluated // group) * group,
         "max_prompt_length": spec.get("cutoffLength", 2048),
         "max_completion_length": spec.get("maxCompletionLength") or COMPLETION_LENGTH,
@@ -78,6 +77,12 @@ def in_groups(spec: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
         "gradient_checkpointing": spec.get("gradientCheckpointing") is not False,
         "include_num_input_tokens_seen": "no",
     }
+
+
+def of_whole_groups(accumulation: int, batch: int, group: int) -> int:
+    """The least gradient accumulation, from that asked for on, with which a step holds all answers to its prompts."""
+    step = group // gcd(batch, group)
+    return -(-accumulation // step) * step
 
 
 def with_places(found: dict[str, Any], model: Path, output: Path, data: Path, train: list[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imts_shared.contracts.training import Estimate
+from training_service import configuration
 from training_service.architecture import Size
 
 FRAMEWORKS_BYTES = 750 * 10**6
@@ -56,11 +57,17 @@ def work(spec: dict[str, Any], rows: int, data_bytes: int) -> Work:
     if spec.get("packing") or spec["stage"] == "pt":
         sequences = max(1.0, rows * mean / cutoff)
         mean = cutoff
+    longest = min(cutoff, 2 * mean)
+    if spec["stage"] == "grpo":
+        answer = spec.get("maxCompletionLength") or configuration.COMPLETION_LENGTH
+        group = spec.get("groupSize") or configuration.GROUP_SIZE
+        accumulation = configuration.of_whole_groups(accumulation, batch, group)
+        sequences, mean, longest = sequences * group, mean + answer, longest + answer
     in_epoch = max(1, math.ceil(sequences / batch / accumulation))
     steps = spec.get("maxSteps") or max(1, math.ceil(in_epoch * spec.get("epochs", 3.0)))
     answers = 2 if spec["stage"] in ("dpo", "simpo", "orpo", "rm", "kto") else 1
     tokens = round(steps * batch * accumulation * mean * answers)
-    return Work(steps, tokens, round(min(cutoff, 2 * mean)))
+    return Work(steps, tokens, round(longest))
 
 
 def trainable(spec: dict[str, Any], size: Size) -> int:
@@ -93,9 +100,8 @@ def memory(spec: dict[str, Any], size: Size, found: Work, device: Device) -> int
     kept = size.layers + 24 if checkpointed else size.layers * 24
     activations = in_batch * size.hidden * width * kept
     logits = in_batch * size.vocabulary * (4 + width) * 1.5
-    reference = (
-        size.parameters * width if spec["stage"] == "dpo" and spec["finetuningType"] in ("full", "freeze") else 0
-    )
+    refers = spec["stage"] == "dpo" or (spec["stage"] == "grpo" and spec.get("prefBeta"))
+    reference = size.parameters * width if refers and spec["finetuningType"] in ("full", "freeze") else 0
     held: float = weights + states + activations + logits + reference
     return round(held * 1.1 + FRAMEWORKS_BYTES)
 
@@ -106,7 +112,7 @@ def operations(spec: dict[str, Any], size: Size, tokens: int) -> float:
     active = size.linear + size.vocabulary * size.hidden
     backward = 4 if spec["finetuningType"] == "full" else 2
     again = 0 if spec.get("gradientCheckpointing") is False else 2
-    references = 2 if spec["stage"] in ("dpo", "kto") else 0
+    references = 2 if spec["stage"] in ("dpo", "kto", "grpo") else 0
     return float(active * tokens * (2 + backward + again + references))
 
 
