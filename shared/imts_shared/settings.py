@@ -49,7 +49,9 @@ class FileSource(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """What every process needs; each service adds its own."""
 
-    model_config = SettingsConfigDict(env_prefix="IMTS_", extra="ignore", validate_default=True)
+    model_config = SettingsConfigDict(
+        env_prefix="IMTS_", extra="ignore", validate_default=True, hide_input_in_errors=True
+    )
 
     profile: Literal["dev", "prod"] = Field("dev", description="Which part of the file's `profiles` is in force.")
     home: Path = Field(Path(".imts"), description="Where a single machine keeps its state.")

@@ -29,6 +29,10 @@ class TrainingSettings(Settings):
     )
     hub: str = Field("huggingface", pattern="^(huggingface|modelscope)$", description="Which hub ids are asked of.")
 
+    allow_internal_rewards: bool = Field(
+        False, description="Whether a job's reward endpoint may lie on this machine or in a private network."
+    )
+
     @property
     def models(self) -> Path:
         return (self.models_folder or self.home / "models").absolute()

@@ -1,5 +1,6 @@
 """A training job from its specification to its result, alone or as one of several processes."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,8 @@ def prepared(job: EngineJob) -> Work:
     from training_service.models.finding import find
 
     own_devices(job)
+    if "wandb" in job.secrets:
+        os.environ["WANDB_API_KEY"] = job.secrets["wandb"]
     spec = job.spec
     device = _device(job)
     found = find(job, spec["modelName"], job.message)

@@ -27,6 +27,7 @@ def main() -> None:
             "hub": rules.hub,
             "hubMirror": rules.hub_mirror or "",
             "hubOffline": "1" if rules.hub_offline else "",
+            "allowInternalRewards": "1" if rules.allow_internal_rewards else "",
         },
     )
 
