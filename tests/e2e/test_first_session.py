@@ -38,6 +38,7 @@ class Imts:
 @pytest.fixture(scope="module")
 def imts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imts]:
     imts = Imts(tmp_path_factory.mktemp("home"))
+    imts.environment["IMTS_TRAINING"] = "off"
     imts.run("up", "-d")
     yield imts
     imts.run("down")
@@ -55,7 +56,7 @@ def test_data_in_job_done_crash_survived(imts: Imts) -> None:
     assert "10 rows" in imts.run("jobs", "logs", job["id"])
     refused = imts.run("jobs", "submit", "analysis", "dataset=question", expect=4)
     assert "'questions'" in refused
-    waiting = imts.told("jobs", "submit", "training", "modelName=builtin:tiny-qwen3", "dataset=questions", "--json")
+    waiting = imts.told("jobs", "submit", "evaluation", "modelName=builtin:tiny-qwen3", "dataset=questions", "--json")
 
     status = imts.told("status", "--json")
     assert status["ready"]
