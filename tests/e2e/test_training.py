@@ -35,8 +35,9 @@ class Platform:
         key = Path(status["api_key_file"]).read_text().splitlines()[0]
         self.http = httpx.Client(base_url=status["url"], headers={"Authorization": f"Bearer {key}"}, timeout=60)
         self.training = httpx.Client(
-            base_url=self.services["training"]["url"], headers={"Authorization": f"Bearer {key}"}, timeout=60
+            base_url=self.services["training"]["url"], headers={"Authorization": f"Bearer {key}"}, timeout=120
         )
+        self.training.post("/validate", json=DOCUMENT)  # answered when the frameworks are imported
 
     def submit(self, kind: str = "training", **body: Any) -> dict[str, Any]:
         answer = self.http.post(f"/api/{kind}/jobs", json=body)
