@@ -144,6 +144,7 @@ class TrainingPlatform:
             for server in below.get(worker, [])
             for guard in below.get(server, [])
             for engine in below.get(guard, [])
+            if _leads(guard) and _leads(engine)
         ]
 
     def strays(self) -> list[int]:
@@ -184,6 +185,13 @@ def _under_a_service(pid: int, parents: dict[int, int]) -> bool:
         pid = parents[pid]
         if "_service worker" in _command(pid):
             return True
+    return False
+
+
+def _leads(pid: int) -> bool:
+    """A session of its own: imports start short-lived helpers that do not."""
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid) == pid
     return False
 
 
@@ -348,6 +356,7 @@ def chaos(
 
     faults: list[str] = []
     furthest = 0.0
+    unexplained = 0
     try:
         platform.start()
         tell("the platform is up")
@@ -361,6 +370,7 @@ def chaos(
             losses = dict(platform.points(played.job_id))
             apart = max((abs(loss - reference.get(step, loss)) for step, loss in losses.items()), default=0.0)
             furthest = max(furthest, apart)
+            unexplained += job["attempt"] - 1 - len(played.done)
             tell(f"round {number}: {job['state']} in attempt {job['attempt']}, losses apart by {apart:.4f} at most")
             for fault in found:
                 tell(f"VIOLATION {fault}")
@@ -372,6 +382,7 @@ def chaos(
         "seed": seed,
         "faults_injected": dict(sorted(game.faults.items())),
         "largest_loss_difference": round(furthest, 6),
+        "attempts_beyond_those_struck": unexplained,
         "violations": len(faults),
         "seconds": round(time.monotonic() - started),
     }, faults
