@@ -103,7 +103,11 @@ class WorkerProcess:
                 start_new_session=True,
             )
         until(self.ready, 20, "worker ready")
+        until(self.registered, 20, "worker registered")
         self.worker_id = next(name for name, beat in plane.workers.items() if beat["pid"] == self.process.pid)
+
+    def registered(self) -> bool:
+        return any(beat["pid"] == self.process.pid for beat in self.plane.workers.values())
 
     def ready(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()

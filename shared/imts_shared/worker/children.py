@@ -41,6 +41,19 @@ def warm_up() -> None:
     ensure_running()
 
 
+def await_warm() -> None:
+    """Until that process has imported all that it should: it forks nothing before."""
+    process = _spawning.Process(target=_nothing)
+    with _processes:
+        process.start()
+    process.join()
+    process.close()
+
+
+def _nothing() -> None:
+    return
+
+
 def _write(pipe: Pipe, said: bytes) -> None:
     """Whoever does not read any more is about to end, or is ended when its time is up."""
     with suppress(BlockingIOError, BrokenPipeError):

@@ -91,10 +91,12 @@ def run_worker(
     )
     registrar = Registrar(settings.control_plane_url, settings.service_key.get_secret_value(), beat)
 
+    warm = threading.Event()
+
     def ready() -> bool | str:
         if not consumer.connected.is_set():
             return "Redis is not reached"
-        return registrar.known()
+        return registrar.known() if warm.is_set() else True
 
     attempts = Attempts(
         Workplace(
@@ -116,6 +118,12 @@ def run_worker(
         threading.Thread(target=_drain, args=(attempts, registrar), name="drain", daemon=True).start()
 
     def register(**_: Any) -> None:
+        threading.Thread(target=register_when_warm, name="warm", daemon=True).start()
+
+    def register_when_warm() -> None:
+        """Work that is sent before anything can be forked would only lose its attempt."""
+        children.await_warm()
+        warm.set()
         registrar.start()
 
     signals.worker_shutting_down.connect(drain, weak=False)
