@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from imts_cli.commands import imports
 from imts_cli.commands.exits import FAILED, UsageFault, command_group, note
 from imts_cli.commands.output import age, clean, pairs, size, table
 from imts_cli.commands.platform import All, AsJson, Limit, fetch, fetch_list, print_json, transport
@@ -43,6 +44,9 @@ def add(
         _print_problems(found["items"])
         if dataset["badRows"] > len(found["items"]):
             note(f"More of them: imts datasets problems {dataset['id']}")
+
+
+app.command("import")(imports.import_registry)
 
 
 @app.command("list")
