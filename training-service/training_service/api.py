@@ -54,7 +54,7 @@ def _load() -> None:
     from training_service.arguments import known
 
     began = time.monotonic()
-    known()
+    known("sft")
     logger.bind(seconds=round(time.monotonic() - began, 1)).info("argument classes are loaded")
 
 

@@ -119,7 +119,7 @@ def request_from_llamafactory(given: dict[str, Any]) -> dict[str, Any]:
             _OWN[name](request, value)
         elif name in OURS_ALONE:
             continue
-        elif name in _ENVELOPE or name != name.lower():
+        elif name in _ENVELOPE or name in _OF_ONE_WORD or name != name.lower():
             request[name] = value
         else:
             advanced[name] = value
@@ -135,6 +135,11 @@ def request_from_llamafactory(given: dict[str, Any]) -> dict[str, Any]:
 _ENVELOPE = frozenset(
     {"name", "project", "priority", "labels", "max_attempts", "timeout_seconds", "gpus", "processes", "launcher"}
 )
+
+_OF_ONE_WORD = frozenset(
+    {"epochs", "samples", "schedule", "precision", "quantization", "adapter", "optimizer", "rewards"}
+)
+"""Fields of ours that somebody adds to a configuration, and that LLaMA-Factory has no argument of."""
 
 
 def _number(value: Any) -> Any:
