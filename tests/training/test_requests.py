@@ -164,3 +164,12 @@ def test_out_of_memory_is_named(place: Place) -> None:
     reason, _ = failure(found)
     assert reason == "out_of_memory"
     assert "batchSize" in found.outcome["hint"]
+
+
+def test_a_reference_of_its_own(place: Place) -> None:
+    """Against itself a model starts at the loss of a coin; against another it does not."""
+    rows, more = material.preferences(), {"stage": "dpo", "form": "preference", "maxSteps": 1}
+    itself = run(place, rows=rows, **more)
+    other = run(place, rows=rows, **more, refModel="builtin:smollm2-135m")
+    assert itself.losses[1] == pytest.approx(0.6931, abs=1e-3)
+    assert abs(other.losses[1] - 0.6931) > 0.01

@@ -98,6 +98,8 @@ def prepared(job: EngineJob) -> Work:
         arguments["eval_dataset"] = files.evaluation
     arguments.setdefault("template", found.template)
     _adapters(job, spec, found, arguments)
+    if spec.get("refModel"):
+        _reference(find(job, spec["refModel"], job.message), arguments)
     resumed = _resume(job, output)
     if resumed is not None:
         arguments["resume_from_checkpoint"] = str(resumed)
@@ -140,6 +142,13 @@ def _adapters(job: EngineJob, spec: dict[str, Any], found: Any, arguments: dict[
         arguments["create_new_adapter"] = True
     if adapters:
         arguments["adapter_name_or_path"] = ",".join(str(folder) for folder in adapters)
+
+
+def _reference(found: Found, arguments: dict[str, Any]) -> None:
+    """The model whose answers a preference is measured against, instead of what training starts from."""
+    arguments["ref_model"] = str(found.folder)
+    if found.adapters:
+        arguments["ref_model_adapters"] = ",".join(str(folder) for folder in found.adapters)
 
 
 def _weights_of(checkpoint: Path, arguments: dict[str, Any]) -> None:
