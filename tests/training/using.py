@@ -2,8 +2,10 @@
 the fork of the next attempt."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,30 @@ def answer(tokenizer: str, file: str, question: str) -> str:
     return str(reads.decode(said, skip_special_tokens=True))
 
 
+def threads_beside_others() -> list[int]:
+    """How many it takes with a busy process for every core, and within a minute of their end."""
+    import torch
+
+    from training_service.cores import Cores
+
+    there = os.cpu_count() or 1
+    torch.set_num_threads(there)
+    cores = Cores()
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(there)]
+    time.sleep(1)
+    cores.share()
+    beside = torch.get_num_threads()
+    for one in busy:
+        one.kill()
+        one.wait()
+    deadline = time.monotonic() + 60
+    while torch.get_num_threads() == beside and time.monotonic() < deadline:
+        time.sleep(0.5)
+        cores.share()
+    return [beside, torch.get_num_threads()]
+
+
 if __name__ == "__main__":
     _, chosen, *given = sys.argv
-    print(json.dumps({"difference": difference, "answer": answer}[chosen](*given)))
+    known = {"difference": difference, "answer": answer, "threads_beside_others": threads_beside_others}
+    print(json.dumps(known[chosen](*given)))

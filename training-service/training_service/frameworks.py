@@ -1,5 +1,4 @@
-"""Makes LLaMA-Factory importable where no torchaudio is installed (it imports that for every job, text or not), and
-threads that wait give their core away: spinning, a job beside others took six times as long."""
+"""Makes LLaMA-Factory importable where no torchaudio is installed: it imports that for every job, text or not."""
 
 import importlib.machinery
 import importlib.util
@@ -12,7 +11,6 @@ def ready() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DISABLE_VERSION_CHECK", "1")  # the lock decides which versions belong together
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     if "torchaudio" not in sys.modules and importlib.util.find_spec("torchaudio") is None:
         stand_in = types.ModuleType("torchaudio")
         stand_in.__version__ = "0"  # type: ignore[attr-defined]

@@ -9,7 +9,6 @@ VALUE_HEAD = "value_head.safetensors"
 
 
 def mend(resume_from: str | None = None) -> None:
-    import transformers
     from transformers import Trainer, trainer
 
     Trainer.resumes_from = resume_from
@@ -20,7 +19,7 @@ def mend(resume_from: str | None = None) -> None:
     Trainer.train = _with_watch_last(Trainer.train)
     Trainer._load_from_checkpoint = _sparing_value_heads(Trainer._load_from_checkpoint)
     Trainer._save = _parting_shared_weights(Trainer._save)
-    trainer.skip_first_batches = _keeping_the_epoch(transformers.trainer.skip_first_batches)
+    trainer.skip_first_batches = _keeping_the_epoch(trainer.skip_first_batches)
 
 
 def _abandonable(evaluate: Any) -> Any:

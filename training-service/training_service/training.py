@@ -104,7 +104,7 @@ def prepared(job: EngineJob) -> Work:
     if resumed is not None:
         arguments["resume_from_checkpoint"] = str(resumed)
         if spec["stage"] == "rm":
-            _weights_of(resumed, arguments)
+            _weights_of(resumed, spec, arguments)
     return Work(found, files, device, output, arguments)
 
 
@@ -151,11 +151,14 @@ def _reference(found: Found, arguments: dict[str, Any]) -> None:
         arguments["ref_model_adapters"] = ",".join(str(folder) for folder in found.adapters)
 
 
-def _weights_of(checkpoint: Path, arguments: dict[str, Any]) -> None:
-    """A reward model's value head is loaded with its model, not by the trainer: so the model is the checkpoint's."""
+def _weights_of(checkpoint: Path, spec: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """A reward model's value head is loaded with its model, not by the trainer: so the model is the checkpoint's. The
+    adapter in it stands on those that were merged, and instead of the one that was trained on."""
     if (checkpoint / "adapter_config.json").is_file():
-        before = arguments.get("adapter_name_or_path")
-        arguments["adapter_name_or_path"] = f"{before},{checkpoint}" if before else str(checkpoint)
+        below = [name for name in arguments.get("adapter_name_or_path", "").split(",") if name]
+        if spec.get("adapter"):
+            below.pop()
+        arguments["adapter_name_or_path"] = ",".join([*below, str(checkpoint)])
         arguments.pop("create_new_adapter", None)
     else:
         arguments["model_name_or_path"] = str(checkpoint)

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from imts_shared.contracts.jobs import Reason
 from imts_shared.worker.engine import EngineFailure, EngineJob, Stopped
+from training_service.cores import Cores
 from training_service.samples import Samples
 
 NAMES = {
@@ -36,7 +37,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._samples = samples
         self._every = save_minutes * 60
         self._reports = reports
-        self._began = self._last = time.monotonic()
+        self._cores = Cores()
+        self._began = time.monotonic()
         self._first_step = 0
         self._last_save = time.monotonic()
         self._save_took = 0.0
@@ -50,9 +52,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.tokens = 0
         self.seconds = 0.0
         self.peak_memory = 0
-        self.checkpoints = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self._cores.share()
         if self._samples is not None and self._reports and state.global_step == 0:
             self._samples.answer("before", more["model"], more["processing_class"])
         self._began = self._last_save = self._tokens_at = time.monotonic()
@@ -62,9 +64,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._job.progress(state.global_step, state.max_steps)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._cores.share()
         self._heed(control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._cores.share()
         if self._reports:
             done = state.global_step - self._first_step
             each = (time.monotonic() - self._began) / max(done, 1)
@@ -72,6 +76,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._heed(control, self._save_is_due())
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._cores.share()
         self._stopping, _due = agreed(self._job.order() is not None, False)
         if self._stopping:
             raise EvaluationAbandoned
@@ -134,7 +139,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             return
         if folder.is_dir():
             self._job.checkpoint(folder, state.global_step)
-            self.checkpoints += 1
         self._last_save = time.monotonic()
         self._save_took = self._last_save - began
 
