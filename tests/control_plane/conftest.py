@@ -12,10 +12,15 @@ import pytest
 from control_plane.access.keys import create
 from control_plane.api.app import create_app
 from control_plane.database import Database
+from control_plane.jobs.references import References
 from control_plane.settings import ControlPlaneSettings
 from control_plane.settings import settings as cached_settings
+from control_plane.training.checker import Checker
 from imts_shared.contracts.access import KeyRequest, Role
+from imts_shared.storage import Storage
 from tests.conftest import SECRET_KEY, SERVICE_KEY, free_port, served
+from tests.control_plane.sweeps_side import Side
+from tests.control_plane.worker_side import WorkerSide
 
 EMPTY = """
 TRUNCATE jobs, job_events, job_metrics, job_logs, job_datasets, datasets, webhooks, webhook_deliveries,
@@ -77,3 +82,17 @@ async def member(url: str, new_key: NewKey) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {await new_key(Role.member)}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as client:
         yield client
+
+
+@pytest.fixture
+async def references(config: ControlPlaneSettings, database: Database) -> AsyncIterator[References]:
+    checker = Checker(config.training_url, config.service_key.get_secret_value())
+    yield References(database, Storage(config.storage_url), checker)
+    await checker.close()
+
+
+@pytest.fixture
+async def side(admin: httpx.AsyncClient, url: str, database: Database, references: References) -> Side:
+    worker = WorkerSide(url, database)
+    await worker.join(kinds=("training",), slots=100)
+    return Side(admin, worker, references)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imts_client.calls.call import Call, Listing, path, query
 from imts_client.errors import UnexpectedAnswer
@@ -19,9 +19,9 @@ def add(
 ) -> "Call[Model]":
     """Not repeatable: each time is a version of its own."""
     fields = {"name": name, "source": source, "template": template, "project": project}
-    given = {field: value for field, value in fields.items() if value is not None}
+    given: dict[str, Any] = {field: value for field, value in fields.items() if value is not None}
     if trust_remote_code:
-        given |= {"trustRemoteCode": True}  # type: ignore[dict-item]
+        given["trustRemoteCode"] = True
     return Call("POST", path("models"), "models.Model", json=given)
 
 
