@@ -155,3 +155,13 @@ def test_help_states_the_exit_codes(imts: Imts) -> None:
     ran = imts("jobs", "--help")
     assert ran.code == 0
     assert "5 the job was stopped or paused" in " ".join(ran.out.split())
+
+
+def test_a_deepspeed_file_is_sent_as_what_it_holds(tmp_path: Path) -> None:
+    told = {"model_name_or_path": "m", "dataset": "d", "deepspeed": "zero.json"}
+    file = tmp_path / "job.yaml"
+    file.write_text(json.dumps(told))
+    with pytest.raises(UsageFault, match="no DeepSpeed configuration"):
+        build("training", str(file), [], {"labels": {}})
+    (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 3}}')
+    assert build("training", str(file), [], {"labels": {}})["deepspeed"] == {"zero_optimization": {"stage": 3}}

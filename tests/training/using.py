@@ -43,6 +43,19 @@ def answer(tokenizer: str, file: str, question: str) -> str:
     return str(reads.decode(said, skip_special_tokens=True))
 
 
+def talk(folder: str, text: str, question: str) -> list[Any]:
+    """The text's tokens, the text that they stand for, the token that ends an answer, and a greedy answer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    reads = AutoTokenizer.from_pretrained(folder)
+    ids = reads(text)["input_ids"]
+    asked = [{"role": "user", "content": question}]
+    given = reads.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt")
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    said = model.generate(given, max_new_tokens=16, do_sample=False)[0, given.shape[1] :]
+    return [ids, reads.decode(ids), reads.eos_token, reads.decode(said, skip_special_tokens=True)]
+
+
 def threads_beside_others() -> list[int]:
     """How many it takes with a busy process for every core, and within a minute of their end."""
     import torch
@@ -68,5 +81,5 @@ def threads_beside_others() -> list[int]:
 
 if __name__ == "__main__":
     _, chosen, *given = sys.argv
-    known = {"difference": difference, "answer": answer, "threads_beside_others": threads_beside_others}
+    known = {one.__name__: one for one in (difference, answer, talk, threads_beside_others)}
     print(json.dumps(known[chosen](*given)))

@@ -28,6 +28,8 @@ def labels_from(given: list[str]) -> dict[str, str]:
 def build(kind: str, file: str | None, assignments: list[str], options: dict[str, Any]) -> dict[str, Any]:
     check_kind(kind)
     fields = read_file(file) if file else {}
+    if file and str(fields.get("deepspeed", "")).endswith(".json"):
+        fields["deepspeed"] = _deepspeed(fields["deepspeed"], file)
     if fields.pop("kind", kind) != kind:
         raise UsageFault(f"{file} describes a job of another kind than {kind!r}.")
     for assignment in assignments:
@@ -59,6 +61,15 @@ def read_file(file: str) -> dict[str, Any]:
         raise UsageFault(f"{file} must hold fields by name, such as `dataset: faq`.")
     plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
     return plain
+
+
+def _deepspeed(named: str, file: str) -> dict[str, Any]:
+    """LLaMA-Factory's configurations name a file by its path from where it is run; the platform has no such file, so
+    what it holds is sent."""
+    for place in (Path(named), Path(file).parent / named):
+        if place.is_file():
+            return read_file(str(place))
+    raise UsageFault(f"{file}: there is no DeepSpeed configuration {named} here; a ZeRO stage is `deepspeed: 3`.")
 
 
 def _assign(fields: dict[str, Any], name: str, value: Any) -> None:

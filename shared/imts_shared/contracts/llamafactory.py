@@ -113,18 +113,18 @@ def request_from_llamafactory(given: dict[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name == "advanced" or value is None:
             continue
-        if name in ours:
-            request[ours[name]] = _number(value)
-        elif name in _OWN:
+        if name in _OWN:
             _OWN[name](request, value)
+        elif name in ours:
+            request[ours[name]] = _number(value)
         elif name in OURS_ALONE:
             continue
         elif name in _ENVELOPE or name in _OF_ONE_WORD or name != name.lower():
             request[name] = value
         else:
             advanced[name] = value
-    if isinstance(request.get("evalDataset"), list):
-        request["evalDataset"] = ",".join(request["evalDataset"])
+    if given.get("use_ray") is True:
+        request |= {"launcher": "ray", "processes": given.get("ray_num_workers") or 1}
     if request.get("quantization") and request.get("finetuningType") == "lora":
         request["finetuningType"] = "qlora"
     if advanced:
@@ -149,9 +149,12 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _dataset(request: dict[str, Any], value: Any) -> None:
-    names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-    request["dataset"] = names[0] if isinstance(names, list) and len(names) == 1 else names
+def _names(field: str) -> Any:
+    def set_names(request: dict[str, Any], value: Any) -> None:
+        names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        request[field] = names[0] if isinstance(names, list) and len(names) == 1 else names
+
+    return set_names
 
 
 def _quantization(request: dict[str, Any], value: Any) -> None:
@@ -175,7 +178,8 @@ def _deepspeed(request: dict[str, Any], value: Any) -> None:
 
 
 _OWN = {
-    "dataset": _dataset,
+    "dataset": _names("dataset"),
+    "eval_dataset": _names("evalDataset"),
     "quantization_bit": _quantization,
     "bf16": _precision("bf16"),
     "fp16": _precision("fp16"),

@@ -139,6 +139,22 @@ class TrainingRequest(JobRequest):
     def llamafactory_file(cls, given: Any) -> Any:
         return request_from_llamafactory(given) if looks_like_llamafactory(given) else given
 
+    @field_validator("deepspeed", mode="before")
+    @classmethod
+    def number_or_content(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.endswith(".json"):
+            raise ValueError("a file's path means nothing here: give a ZeRO stage, such as 3, or what the file holds")
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("eval_dataset", mode="before")
+    @classmethod
+    def one_evaluation(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 1:
+            return value[0]
+        if isinstance(value, list):
+            raise ValueError("only one data set is evaluated on: upload the rows as one, or give valSize")
+        return value
+
     @field_validator("report_to", mode="before")
     @classmethod
     def one_or_many(cls, value: Any) -> Any:
