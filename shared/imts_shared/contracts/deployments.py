@@ -84,7 +84,7 @@ class AdapterRequest(Request):
 
 class DeploymentRequest(Request):
     model: ModelReference = Field(
-        description="A registered model, builtin:..., a path or a hub id. An adapter is served by an engine of its base:"
+        description="A registered model, builtin:..., a path or a hub id. An adapter is served by its base's engine:"
         " by a running one of this project, else by a new one."
     )
     name: ServedName | None = Field(None, description="Default: the model's name.")
