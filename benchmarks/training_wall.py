@@ -3,8 +3,8 @@
 Ours: from the job's creation to its end, by the control plane's clock, so everything in between is in it: the queue,
 the data, the training, the storing and registering of the model. Theirs: the command from its start to its exit. The
 two alternate, and the order within a round too; the arguments are those that the training service says it would give,
-and neither makes checkpoints. LLaMA-Factory is run as it comes; `--passive` gives it the wait policy of the platform's
-jobs, which matters where others use the same cores.
+and neither makes checkpoints. LLaMA-Factory is run as it comes; with `--passive` its threads give their core away while
+they wait, which is quicker where others use the same cores.
 
     python benchmarks/training_wall.py [--rounds 3] [--steps 15] [--model builtin:smollm2-135m]
 """

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 
 from tests.training.rewards.test_calls import JSON
-from tests.training.rewards.test_own import Scorer, server
+from tests.training.rewards.test_endpoint import Scorer, server
 from training_service.rewards.calls import expected_calls
 from training_service.rewards.choice import RewardChoice, answer_columns, build, read_choices, reward_names, row_problem
 from training_service.rewards.function_calling import SCORERS
-from training_service.rewards.own import RewardError
+from training_service.rewards.row import RewardError
 
 __all__ = ["server"]
 

@@ -20,17 +20,10 @@ from pydantic.alias_generators import to_camel
 
 from imts_shared.contracts.tokens import SERVICES
 from training_service.rewards.calls import completion_text, expected_answer, expected_calls
+from training_service.rewards.endpoint import Endpoint, check_header, check_url, endpoint_rewards
+from training_service.rewards.expression import expression
 from training_service.rewards.function_calling import SCORERS
-from training_service.rewards.own import (
-    Endpoint,
-    RewardError,
-    Row,
-    check_header,
-    check_url,
-    endpoint_rewards,
-    expression,
-    score,
-)
+from training_service.rewards.row import RewardError, Row, score
 from training_service.rewards.tools import read_tools
 
 MOST_REWARDS = 16

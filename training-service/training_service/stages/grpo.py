@@ -17,7 +17,7 @@ from imts_shared.worker.engine import BadConfig, BadData, EngineFailure, EngineJ
 from training_service import prompts
 from training_service.arguments import of_llamafactory, of_trl
 from training_service.rewards.choice import RewardChoice, Rewards, build, read_choices
-from training_service.rewards.own import RewardError
+from training_service.rewards.row import RewardError
 from training_service.stages.grpo_trainer import GenerationAbandoned, Trainer
 from training_service.trainers import mend
 from training_service.watching import Watch
