@@ -66,6 +66,19 @@ def test_full_fine_tuning_resumes_too(place: Place) -> None:
         assert loss == pytest.approx(whole.losses[step], abs=1e-3)
 
 
+def test_a_stop_within_a_step_changes_nothing(place: Place) -> None:
+    spec = {**LONG, "gradientAccumulation": 12, "batchSize": 1, "loraDropout": 0.5, "maxSteps": 10}
+    whole = undisturbed(place, spec, "alpaca", material.alpaca())
+    inputs = [place.dataset("data", "alpaca", material.alpaca())]
+    first = place.run(spec, inputs, watch=at_step(3))
+    assert first.newest.step == max(first.losses)
+    assert first.newest.step < 10
+    second = place.run(spec, inputs, resume_from=first.newest)
+    for step, loss in whole.losses.items():
+        assert {**first.losses, **second.losses}[step] == pytest.approx(loss, abs=1e-4), step
+    assert second.of("metric")[-1]["tokens"] == whole.of("metric")[-1]["tokens"]
+
+
 def test_a_whole_reward_model_resumes_too(place: Place) -> None:
     spec = {**LONG, "stage": "rm", "finetuningType": "full", "saveSteps": 8, "maxSteps": 14, "learningRate": 1e-4}
     inputs = [place.dataset("data", "preference", material.preferences())]

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from imts_shared.contracts.jobs import Reason
 from imts_shared.worker.engine import EngineFailure, EngineJob, Stopped
+from training_service import chance
 from training_service.cores import Cores
 from training_service.samples import Samples
 
@@ -38,6 +39,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._every = save_minutes * 60
         self._reports = reports
         self._cores = Cores()
+        self._chance, self._seen = chance.now(), 0
         self._began = time.monotonic()
         self._first_step = 0
         self._last_save = time.monotonic()
@@ -59,16 +61,24 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._samples.answer("before", more["model"], more["processing_class"])
         self._began = self._last_save = self._tokens_at = time.monotonic()
         self._first_step = state.global_step
-        self._tokens = int(state.num_input_tokens_seen)
+        self._tokens = self._seen = int(state.num_input_tokens_seen)
         if self._reports:
             self._job.progress(state.global_step, state.max_steps)
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._chance = chance.now()
+
     def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """What a step that is left half done drew and counted is given back: whoever resumes does it from its start."""
         self._cores.share()
         self._heed(control)
+        if self._stopping:
+            chance.back_to(self._chance)
+            state.num_input_tokens_seen = self._seen
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._cores.share()
+        self._seen = state.num_input_tokens_seen
         if self._reports:
             done = state.global_step - self._first_step
             each = (time.monotonic() - self._began) / max(done, 1)
