@@ -1,6 +1,7 @@
 """Several processes train one model together, on this machine and on a Ray cluster."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -118,28 +119,24 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """A Ray cluster of one node with two processors. Every process of it ends with the tests."""
-    port = _free_port()
+def addresses() -> Iterator[tuple[str, str]]:
+    """A Ray cluster of one node with two processors, for those on it and for those outside. Every process of it ends
+    with the tests."""
+    port, outside = _free_port(), _free_port()
     folder = Path(tempfile.mkdtemp(prefix="imts-rt-", dir="/tmp"))
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
     command += [f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--temp-dir={folder}"]
     command += [f"--object-store-memory={100 * 2**20}", "--disable-usage-stats"]
+    command += [f"--ray-client-server-port={outside}"]
     with (folder / "log").open("wb") as log:
         head = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         until = time.monotonic() + 60
-        while not (_answers(port) and b"Ray runtime started" in (folder / "log").read_bytes()):
+        while not (ip := re.search(r"Local node IP: ([\d.]+)[\s\S]*Ray runtime started", (folder / "log").read_text())):
             assert head.poll() is None and time.monotonic() < until, (folder / "log").read_text()
             time.sleep(0.2)
-        yield f"127.0.0.1:{port}"
+        yield f"{ip[1]}:{port}", f"ray://{ip[1]}:{outside}"
     finally:
         family = psutil.Process(head.pid).children(recursive=True)
         head.terminate()
@@ -149,6 +146,11 @@ def cluster() -> Iterator[str]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(addresses: tuple[str, str]) -> str:
+    return addresses[0]
 
 
 def _members() -> list[psutil.Process]:
@@ -167,6 +169,19 @@ def test_a_ray_cluster_trains_stops_and_goes_on(place: Place, cluster: str) -> N
     resumed = place.run(spec, _data(place), resume_from=newest)
     assert sorted(resumed.losses) == list(range(newest.step + 1, STEPS + 1))
     assert {**stopped.losses, **resumed.losses} == pytest.approx(undisturbed.losses, abs=2e-4)
+
+
+@pytest.mark.timeout(240)
+def test_a_ray_cluster_is_reached_from_outside(place: Place, addresses: tuple[str, str]) -> None:
+    spec = {**TWO, "launcher": "ray", "rayAddress": addresses[1]}
+    _trained(place.run(spec, _data(place)))
+
+    def kill_the_attempt(_: Any) -> None:
+        os.kill(_attempt().pid, signal.SIGKILL)
+
+    with pytest.raises(AssertionError):
+        place.run({**spec, "epochs": 100.0}, _data(place), watch=_at(3, kill_the_attempt))
+    assert _gone(_members(), 30)
 
 
 @pytest.mark.timeout(180)

@@ -83,7 +83,7 @@ def _connect_other(address: str, rules: dict[str, Any]) -> None:
         raise BadConfig(
             f"The Ray cluster at {address} cannot be joined: {first_line(error)}",
             "The worker and the cluster need the same versions of Ray and Python, and the cluster's token"
-            " (RAY_AUTH_TOKEN) in the worker's environment; a ray:// address needs the package ray[client].",
+            " (RAY_AUTH_TOKEN) in the worker's environment.",
         ) from error
 
 
