@@ -316,6 +316,22 @@ async def test_lineage(maker: Maker, admin: httpx.AsyncClient) -> None:
     assert [model["id"] for model in root["descendants"]] == [one["id"], two["id"], three["id"]]
 
 
+async def test_what_a_job_read_beside_its_base_is_kin_too(maker: Maker, admin: httpx.AsyncClient) -> None:
+    parent = await maker.made(name="parent")
+    judge = await maker.made(name="judge")
+    child = await maker.made(name="child", adapter="parent", refModel="judge")
+    lineage = (await admin.get("/api/models/child/lineage")).json()
+    assert [model["id"] for model in lineage["ancestors"]] == [parent["id"], judge["id"]]
+    assert lineage["baseModel"] == "builtin:tiny-qwen3"
+    kin = (await admin.get("/api/models/parent/lineage")).json()["descendants"]
+    assert [model["id"] for model in kin] == [child["id"]]
+    refused = await admin.delete("/api/models/judge")
+    assert (refused.status_code, refused.json()["code"]) == (409, "model_in_use")
+    assert "child@1" in refused.json()["detail"]
+    assert (await admin.delete("/api/models/child")).status_code == 204
+    assert (await admin.delete("/api/models/judge")).status_code == 204
+
+
 async def test_models_in_use_stay(maker: Maker, admin: httpx.AsyncClient, database_url: str) -> None:
     base = await add_base(admin, "house")
     job_id, message, claimed = await maker.started(modelName="house", name="child")

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
-from imts_shared.contracts.llamafactory import HARMLESS, NAMED, OURS_ALONE
+from imts_shared.contracts.llamafactory import FIELDS, HARMLESS, NAMED, OBJECTS_ALONE, OURS_ALONE
 from imts_shared.contracts.training import FieldNote
 
 _parsing = threading.Lock()
@@ -82,6 +82,10 @@ def advanced_notes(advanced: dict[str, Any], stage: str) -> list[FieldNote]:
             notes.append(FieldNote(level="warning", field=place, message=f"`{name}` is left out: {ours[name]}."))
         elif name in ours:
             notes.append(_error(place, f"`{name}` cannot be set: {ours[name]}.", "Leave it out."))
+        elif name in FIELDS:
+            notes.append(_error(place, f"`{name}` has a field of its own.", f"Say it as `{FIELDS[name]}`."))
+        elif name in OBJECTS_ALONE and not isinstance(value, dict):
+            notes.append(_error(place, f"`{name}` must be an object; a file's path means nothing here."))
         elif name not in known(stage):
             close = difflib.get_close_matches(name, known(stage), n=1, cutoff=0.5)
             hint = f"Did you mean {close[0]!r}?" if close else f"See the documentation of {whose} for its arguments."
@@ -93,7 +97,9 @@ def advanced_notes(advanced: dict[str, Any], stage: str) -> list[FieldNote]:
 
 def _misfit(kind: Any, value: Any) -> str | None:
     try:
-        TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+        taken = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+        if isinstance(value, str) and not isinstance(taken, str | dict):  # nobody turns it into what was taken here
+            return f"must not be text: {value[:100]!r}"
     except ValidationError as error:
         return f"{error.errors()[0]['msg']}: {str(value)[:100]!r}"
     except (PydanticSchemaGenerationError, PydanticUserError):

@@ -4,7 +4,7 @@ from math import gcd
 from pathlib import Path
 from typing import Any
 
-from imts_shared.contracts.llamafactory import NAMED, OURS_ALONE
+from imts_shared.contracts.llamafactory import FIELDS, NAMED, OURS_ALONE
 
 STAGES = {"simpo": "dpo", "orpo": "dpo"}
 TYPES = {"qlora": "lora"}
@@ -51,7 +51,8 @@ def arguments(spec: dict[str, Any], *, on_gpu: bool) -> dict[str, Any]:
         found |= part(spec, on_gpu)
     if spec.get("gradientCheckpointing") is not None:
         found["disable_gradient_checkpointing"] = not spec["gradientCheckpointing"]
-    found |= {name: value for name, value in spec.get("advanced", {}).items() if name not in OURS_ALONE}
+    more = spec.get("advanced", {})
+    found |= {name: value for name, value in more.items() if name not in OURS_ALONE and name not in FIELDS}
     return found | in_groups(spec, found) if spec["stage"] == "grpo" else found
 
 

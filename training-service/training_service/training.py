@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from imts_shared.worker.checkpoints import BadCheckpoint
-from imts_shared.worker.engine import EngineJob
+from imts_shared.worker.engine import BadConfig, EngineJob
 from training_service.data import Prepared
 from training_service.devices import own_devices
 from training_service.models.finding import Found
@@ -85,6 +85,7 @@ def prepared(job: EngineJob) -> Work:
     if "wandb" in job.secrets:
         os.environ["WANDB_API_KEY"] = job.secrets["wandb"]
     spec = job.spec
+    _obeying_the_rules(spec)
     device = _device(job)
     found = find(job, spec["modelName"], job.message)
     files = data.prepare(job, job.scratch / "data")
@@ -106,6 +107,15 @@ def prepared(job: EngineJob) -> Work:
         if spec["stage"] == "rm":
             _weights_of(resumed, spec, arguments)
     return Work(found, files, device, output, arguments)
+
+
+def _obeying_the_rules(spec: dict[str, Any]) -> None:
+    """Checked when it was submitted, unless this service was away then."""
+    from training_service.arguments import advanced_notes
+
+    for note in advanced_notes(spec.get("advanced", {}), spec["stage"]):
+        if note.level == "error":
+            raise BadConfig(f"{note.field}: {note.message}", note.hint)
 
 
 def assist(job: EngineJob, arguments: dict[str, Any], meet: Meet | None = None) -> None:

@@ -86,7 +86,7 @@ async def change_model(here: Here, caller: Writer, model: Named, request: ModelC
     "/{model}",
     status_code=204,
     operation_id="delete_model",
-    summary="Delete a model that no job reads and no other model stands on",
+    summary="Delete a model that no job reads and no other model was made with",
 )
 async def delete_model(here: Here, caller: Writer, model: Named) -> Response:
     async with here.database.transaction() as session:

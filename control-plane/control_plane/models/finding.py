@@ -127,24 +127,40 @@ async def by_ids(session: AsyncSession, ids: Iterable[UUID]) -> dict[UUID, Model
     return {row.id: row for row in rows}
 
 
-_ANCESTORS = text("""
-WITH RECURSIVE line AS (
-    SELECT base_model_id AS id, 1 AS far FROM models WHERE id = :id AND base_model_id IS NOT NULL
+_PARENTS = """
+parents AS NOT MATERIALIZED (
+    SELECT id AS child, base_model_id AS parent FROM models WHERE base_model_id IS NOT NULL
     UNION ALL
-    SELECT m.base_model_id, line.far + 1 FROM models m JOIN line ON m.id = line.id
-    WHERE m.base_model_id IS NOT NULL AND line.far < :most
+    SELECT m.id, read.model_id FROM models m JOIN job_models read ON read.job_id = m.job_id
 )
-SELECT id FROM line ORDER BY far
+"""
+"""What a model stands on, and whatever else its job read: an adapter that was trained on, a reference."""
+
+_ANCESTORS = text(f"""
+WITH RECURSIVE {_PARENTS}, line AS (
+    SELECT parent AS id, 1 AS far FROM parents WHERE child = :id
+    UNION
+    SELECT parents.parent, line.far + 1 FROM parents JOIN line ON parents.child = line.id WHERE line.far < :most
+)
+SELECT id FROM line GROUP BY id ORDER BY min(far), id LIMIT :most
 """)
 
-_DESCENDANTS = text("""
-WITH RECURSIVE made AS (
-    SELECT id FROM models WHERE base_model_id = :id
+_DESCENDANTS = text(f"""
+WITH RECURSIVE {_PARENTS}, made AS (
+    SELECT child AS id FROM parents WHERE parent = :id
     UNION
-    SELECT m.id FROM models m JOIN made ON m.base_model_id = made.id
+    SELECT parents.child FROM parents JOIN made ON parents.parent = made.id
 )
 SELECT id FROM made ORDER BY id LIMIT :most
 """)
+
+_MADE_WITH = text(f"WITH {_PARENTS} SELECT DISTINCT child FROM parents WHERE parent = :id ORDER BY child LIMIT 10")
+
+
+async def made_with(session: AsyncSession, row: ModelRow) -> list[ModelRow]:
+    """Some of those that stand on the model, or whose job read it."""
+    ids = list((await session.execute(_MADE_WITH, {"id": row.id})).scalars())
+    return list((await by_ids(session, ids)).values())
 
 
 async def ancestors(session: AsyncSession, row: ModelRow) -> list[ModelRow]:

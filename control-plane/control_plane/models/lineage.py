@@ -14,7 +14,7 @@ from imts_shared.contracts.models import Lineage, LineageDataset, LineageJob
 
 async def lineage_of(session: AsyncSession, row: ModelRow) -> Lineage:
     older = await ancestors(session, row)
-    oldest = [row, *older][-1]
+    oldest = _lowest(row, older)
     job = await _job(session, row)
     return Lineage(
         model=model_answer(row),
@@ -24,6 +24,14 @@ async def lineage_of(session: AsyncSession, row: ModelRow) -> Lineage:
         ancestors=[model_answer(one) for one in older],
         descendants=[model_answer(one) for one in await descendants(session, row)],
     )
+
+
+def _lowest(row: ModelRow, older: list[ModelRow]) -> ModelRow:
+    """What it stands on in the end; others that its jobs read are beside that line."""
+    known = {one.id: one for one in older}
+    while row.base_model_id in known:
+        row = known[row.base_model_id]
+    return row
 
 
 async def _job(session: AsyncSession, row: ModelRow) -> JobRow | None:

@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from control_plane.access.caller import Caller
 from control_plane.jobs.rows import JobRow
-from control_plane.models.finding import get_model
+from control_plane.models.finding import get_model, made_with
 from control_plane.models.registering import register
 from control_plane.models.rows import CheckpointRow, JobModelRow, ModelRow
 from control_plane.problems import Refusal, not_found
@@ -100,16 +100,14 @@ async def _check_unused(session: AsyncSession, row: ModelRow) -> None:
             409, "model_in_use", f"Job {reader} has not ended and reads {what}.", field="model",
             hint="Stop the job or wait for its end, then delete the model.",
         )  # fmt: skip
-    standing = (
-        (await session.execute(select(ModelRow).where(col(ModelRow.base_model_id) == row.id).limit(10))).scalars().all()
-    )
-    if standing:
+    made = await made_with(session, row)
+    if made:
         raise Refusal(
             409,
             "model_in_use",
-            f"{what[0].upper()}{what[1:]} is what {_names_of(standing)} stands on.",
+            f"{what[0].upper()}{what[1:]} is what {_names_of(made)} was made with.",
             field="model",
-            hint="Delete what stands on it first.",
+            hint="Delete what was made with it first.",
         )
 
 

@@ -79,8 +79,56 @@ OURS_ALONE = {
     "ray_storage_path": "checkpoints lie in the platform's storage",
     "resources_per_worker": "`gpus` says how many",
     "placement_strategy": "`launcher: ray` does this",
+    "ray_init_kwargs": "`launcher: ray` does this",
+    "ray_scope": "`launcher: ray` does this",
+    "master_addr": "the launcher sets it",
+    "master_port": "the launcher sets it",
+    "use_cpu": "`gpus: 0` says it",
+    "no_cuda": "`gpus: 0` says it",
+    "use_mps_device": "training runs on GPUs of NVIDIA's or on the CPU",
+    "per_gpu_train_batch_size": "`batchSize` says it",
+    "per_gpu_eval_batch_size": "`evalBatchSize` says it",
+    "create_new_adapter": "an adapter as `modelName` gets a new one on top, `adapter` is trained on",
+    "adapter_folder": "models come from the registry",
+    "ref_model_adapters": "`refModel` may be an adapter",
+    "reward_model_adapters": "models come from the registry",
+    "model_revision": "`modelName` may end with @revision",
+    "generation_config": "it comes with the model",
+    "new_special_tokens_config": "a job reads no files but its models and data",
+    "offload_folder": "the platform gives every attempt a folder of its own",
+    "profiler_output_dir": "the platform gives every attempt a folder of its own",
+    "hyper_parallel_args": "a job reads no files but its models and data",
+    "kt_weight_path": "a job reads no files but its models and data",
+    "kt_expert_checkpoint_path": "a job reads no files but its models and data",
+    "export_dir": "an export job exports",
+    "export_hub_model_id": "models are kept by the registry",
+    "export_quantization_dataset": "an export job exports",
+    "hub_model_id": "models are kept by the registry",
+    "hub_revision": "models are kept by the registry",
+    "hub_strategy": "models are kept by the registry",
+    "hub_always_push": "models are kept by the registry",
+    "push_to_hub_model_id": "models are kept by the registry",
+    "push_to_hub_organization": "models are kept by the registry",
+    "swanlab_api_key": "trackers' keys are tokens of the project",
+    "swanlab_lark_secret": "trackers' keys are tokens of the project",
+    "swanlab_lark_webhook_url": "the platform has webhooks of its own",
+    "swanlab_logdir": "the platform gives every attempt a folder of its own",
+    "trackio_space_id": "`reportTo` chooses trackers",
+    "streaming": "data sets are read whole",
+    "buffer_size": "data sets are read whole",
+    "ignore_data_skip": "a resumed run goes on with the row that comes next",
+    "restore_callback_states_from_checkpoint": "the platform resumes by itself",
+    "logging_nan_inf_filter": "a loss that is no number ends the job",
+    "include_num_input_tokens_seen": "tokens are counted",
+    "save_on_each_node": "checkpoints lie in the platform's storage",
+    "preprocessing_num_workers": "rows are prepared by the process that trains",
+    "data_shared_file_system": "every attempt has a folder of its own",
 }
-"""Arguments that the platform sets itself, and why."""
+"""Arguments that the platform sets itself, and why. Those that name files, models or code are among them: whoever may
+submit a job may not read what else lies on a worker."""
+
+OBJECTS_ALONE = frozenset({"accelerator_config", "fsdp_config"})
+"""Arguments that LLaMA-Factory would read from a file, were they text."""
 
 HARMLESS = frozenset(
     {
@@ -95,6 +143,8 @@ HARMLESS = frozenset(
         "save_strategy",
         "save_only_model",
         "resume_from_checkpoint",
+        "preprocessing_num_workers",
+        "data_shared_file_system",
     }
 )
 """Of these, the ones that a request may hold without harm: they are left out with a word."""
@@ -107,7 +157,6 @@ def looks_like_llamafactory(given: Any) -> bool:
 def request_from_llamafactory(given: dict[str, Any]) -> dict[str, Any]:
     """A LLaMA-Factory configuration as a request. What has no field of its own goes to `advanced`; what the platform
     sets itself is left out."""
-    ours = {theirs: field for field, theirs in NAMED.items()}
     request: dict[str, Any] = {}
     advanced: dict[str, Any] = dict(given.get("advanced") or {})
     for name, value in given.items():
@@ -115,14 +164,14 @@ def request_from_llamafactory(given: dict[str, Any]) -> dict[str, Any]:
             continue
         if name in _OWN:
             _OWN[name](request, value)
-        elif name in ours:
-            request[ours[name]] = _number(value)
+        elif name in FIELDS:
+            request[FIELDS[name]] = _number(value)
         elif name in OURS_ALONE:
             continue
         elif name in _ENVELOPE or name in _OF_ONE_WORD or name != name.lower():
             request[name] = value
         else:
-            advanced[name] = value
+            advanced[name] = _number(value)
     if given.get("use_ray") is True:
         request |= {"launcher": "ray", "processes": given.get("ray_num_workers") or 1}
     if request.get("quantization") and request.get("finetuningType") == "lora":
@@ -177,6 +226,10 @@ def _deepspeed(request: dict[str, Any], value: Any) -> None:
     request["deepspeed"] = value
 
 
+def _nothing(request: dict[str, Any], value: Any) -> None:
+    """Configurations say it for models that bring no code; here an admin allows it and `trustRemoteCode` says it."""
+
+
 _OWN = {
     "dataset": _names("dataset"),
     "eval_dataset": _names("evalDataset"),
@@ -186,4 +239,17 @@ _OWN = {
     "pure_bf16": _precision("pure_bf16"),
     "adapter_name_or_path": _adapter,
     "deepspeed": _deepspeed,
+    "trust_remote_code": _nothing,
 }
+
+FIELDS = {theirs: ours for ours, theirs in NAMED.items()} | {
+    "dataset": "dataset",
+    "quantization_bit": "quantization",
+    "bf16": "precision",
+    "fp16": "precision",
+    "pure_bf16": "precision",
+    "adapter_name_or_path": "adapter",
+    "deepspeed": "deepspeed",
+}
+"""The field of ours that each of LLaMA-Factory's arguments has. `advanced` takes none of them: what is checked and kept
+of a job would not be what runs."""
