@@ -165,3 +165,16 @@ def test_a_deepspeed_file_is_sent_as_what_it_holds(tmp_path: Path) -> None:
         build("training", str(file), [], {"labels": {}})
     (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 3}}')
     assert build("training", str(file), [], {"labels": {}})["deepspeed"] == {"zero_optimization": {"stage": 3}}
+
+
+def test_numbers_as_people_write_them(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("learningRate: 1e-4\nepochs: 3\nname: 1e\nadvanced: {adam_epsilon: 1E-8}\n")
+    assert build("training", str(file), [], {"labels": {}}) == {
+        "learningRate": 1e-4, "epochs": 3, "name": "1e", "advanced": {"adam_epsilon": 1e-8},
+    }  # fmt: skip
+    with pytest.raises(UsageFault, match="learningRate: nan is no number"):
+        build("training", None, ["learningRate=NaN"], {"labels": {}})
+    file.write_text("advanced: {adam_epsilon: .inf}\n")
+    with pytest.raises(UsageFault, match=r"advanced\.adam_epsilon: inf is no number"):
+        build("training", str(file), [], {"labels": {}})

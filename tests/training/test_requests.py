@@ -119,6 +119,10 @@ def test_a_loss_that_runs_away_is_named(place: Place) -> None:
         ({"stage": "dpo"}, "bad_config", "alpaca"),
         ({"optimizer": "no_such_optimizer"}, "bad_config", "no_such_optimizer"),
         ({"advanced": {"use_galore": True}}, "bad_config", "GaLore"),
+        ({"advanced": {"ref_model": "/etc", "trust_remote_code": True}}, "bad_config", "ref_model"),
+        ({"advanced": {"adapter_name_or_path": "/etc"}}, "bad_config", "adapter_name_or_path"),
+        ({"advanced": {"fsdp_config": "/etc/passwd"}}, "bad_config", "fsdp_config"),
+        ({"template": "llama3"}, "bad_config", "token that the model does not know"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
@@ -152,6 +156,27 @@ def test_a_truncated_model_is_named(place: Place, models: Any) -> None:
         options={"modelRoots": str(place.folder / "roots")},
     )
     assert failure(found)[0] == "bad_config"
+
+
+def test_rows_are_loaded_beside(place: Place) -> None:
+    found = run(place, advanced={"dataloader_num_workers": 2}, maxSteps=3)
+    assert found.result["steps"] == 3
+
+
+def test_a_pickle_beside_other_safetensors_is_not_read(place: Place, models: Any) -> None:
+    import shutil
+
+    odd = place.folder / "roots" / "odd"
+    shutil.copytree(models / "builtin" / "tiny-qwen3", odd)
+    (odd / "model.safetensors").rename(odd / "zz.safetensors")
+    (odd / "pytorch_model.bin").write_bytes(b"a pickle")
+    found = place.run(
+        {**material.TINY, "modelName": str(odd)},
+        [place.dataset("data", "alpaca", material.alpaca())],
+        options={"modelRoots": str(place.folder / "roots")},
+    )
+    assert failure(found)[0] == "bad_config"
+    assert "only pytorch_model.bin" in failure(found)[1]
 
 
 def test_out_of_memory_is_named(place: Place) -> None:

@@ -1,5 +1,6 @@
 """A run that was stopped goes on from its checkpoint as if nothing had happened."""
 
+import time
 from typing import Any
 
 import pytest
@@ -77,6 +78,27 @@ def test_a_stop_within_a_step_changes_nothing(place: Place) -> None:
     for step, loss in whole.losses.items():
         assert {**first.losses, **second.losses}[step] == pytest.approx(loss, abs=1e-4), step
     assert second.of("metric")[-1]["tokens"] == whole.of("metric")[-1]["tokens"]
+
+
+def test_a_step_that_takes_long_is_left(place: Place) -> None:
+    """A step of it takes many seconds on a CPU; the order comes early in the second one."""
+    rows = [{"instruction": "Say it.", "output": "It is said again and again. " * 120}] * 24
+    spec = {**material.TINY, "modelName": "builtin:smollm2-135m", "batchSize": 12, "cutoffLength": 512, "maxSteps": 2}
+    at: dict[str, float] = {}
+
+    def watch(event: dict[str, Any], stop: Any) -> None:
+        if event["type"] == "progress" and event["data"]["step"] == 0:
+            at.setdefault("begun", time.monotonic())
+        if event["type"] == "metric" and event["data"].get("step") == 1 and "ordered" not in at:
+            at["ordered"] = time.monotonic()
+            stop()
+
+    run = place.run(spec, [place.dataset("data", "alpaca", rows)], watch=watch)
+    took, step = time.monotonic() - at["ordered"], at["ordered"] - at["begun"]
+    assert run.outcome["status"] == "stopped", run.outcome
+    assert took < max(8.0, 0.8 * step)
+    assert run.newest.step == max(run.losses) == 1
+    assert {"optimizer.pt", "rng_state.pth", "adapter_model.safetensors"} <= set(place.files(run.newest.prefix))
 
 
 def test_a_whole_reward_model_resumes_too(place: Place) -> None:

@@ -7,7 +7,7 @@ import time
 
 import httpx
 import psutil
-from fastapi import Depends
+from fastapi import Depends, Request
 from loguru import logger
 
 from imts_shared.contracts.internal import Device
@@ -52,21 +52,28 @@ async def check(request: CheckRequest) -> TrainingCheck:
 
 
 @app.post("/validate", response_model=TrainingCheck, summary="Check a training job as it would be submitted")
-async def validate(request: TrainingRequest, key: Key) -> TrainingCheck:
-    return await _check(await _resolved(request, key))
+async def validate(_request: TrainingRequest, asked: Request, key: Key) -> TrainingCheck:
+    return await _check(await _resolved(await asked.body(), key))
 
 
 @app.post("/estimate", response_model=Estimate, summary="Memory, time and disk that a training job would need")
-async def estimate(request: TrainingRequest, key: Key) -> Estimate:
-    found = (await _check(await _resolved(request, key))).estimate
+async def estimate(_request: TrainingRequest, asked: Request, key: Key) -> Estimate:
+    found = (await _check(await _resolved(await asked.body(), key))).estimate
     assert found is not None
     return found
 
 
 async def _check(request: CheckRequest) -> TrainingCheck:
     device = _place(request)
+    rules = settings()
     return await asyncio.to_thread(
-        checks.check, request.spec, request.inputs, request.models, device, settings().models
+        checks.check,
+        request.spec,
+        request.inputs,
+        request.models,
+        device,
+        rules.models,
+        allow_internal=rules.allow_internal_rewards,
     )
 
 
@@ -89,14 +96,15 @@ def _own_gpus() -> list[Device]:
     return _found_gpus
 
 
-async def _resolved(request: TrainingRequest, key: Key) -> CheckRequest:
-    """The control plane knows who may see which data set, and so it is asked with the caller's own key."""
+async def _resolved(body: bytes, key: str) -> CheckRequest:
+    """The control plane knows who may see which data set, and so it is asked with the caller's own key. It gets what
+    the caller sent, to the byte, so that it refuses here what it would refuse there."""
     if not key:
         raise Refused(problem(401, "no_key", "An API key is needed here.", hint="Send `Authorization: Bearer <key>`."))
-    body = request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     async with httpx.AsyncClient(base_url=settings().control_plane_url, timeout=10, trust_env=False) as client:
         try:
-            answer = await client.post("/api/training/resolve", json=body, headers={"Authorization": f"Bearer {key}"})
+            answer = await client.post("/api/training/resolve", content=body, headers=headers)
         except httpx.TransportError as error:
             raise Refused(problem(503, "control_plane_unavailable", "The control plane does not answer.")) from error
     if answer.status_code != 200:

@@ -157,7 +157,9 @@ def template_note(template: str) -> FieldNote | None:
     from llamafactory.data.template import TEMPLATES
 
     if template in TEMPLATES:
-        return None
+        if type(TEMPLATES[template].mm_plugin).__name__ == "BasePlugin":
+            return None
+        return _error("template", f"Template {template!r} is for pictures or sound; text alone is trained here.")
     close = difflib.get_close_matches(template, TEMPLATES, n=1, cutoff=0.4)
     hint = f"Did you mean {close[0]!r}? Left out, the one that fits the model is taken." if close else None
     return _error("template", f"There is no template {template!r}.", hint)

@@ -1,6 +1,7 @@
 """Everything that can be said against a job before it runs."""
 
 import importlib.util
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from training_service.arguments import advanced_notes, grpo_note, parse_note, te
 from training_service.data import check_form
 from training_service.models import builtin
 from training_service.models.hub import HUB_ID
-from training_service.rewards.choice import read_choices
+from training_service.rewards.choice import check_public, read_choices
 
 REPORTERS = {
     "tensorboard": "tensorboard",
@@ -44,18 +45,22 @@ def check(
     models: list[ModelInput],
     device: estimate.Device,
     folder: Path,
+    *,
+    allow_internal: bool = False,
 ) -> TrainingCheck:
     notes: list[FieldNote] = []
     notes += _stage_notes(spec)
     notes += _data_notes(spec, inputs)
     notes += _model_notes(spec, models)
+    notes += _adapter_notes(spec, models)
+    notes += _device_notes(spec, device)
     notes += advanced_notes(spec.get("advanced", {}), spec["stage"])
     notes += _other_notes(spec)
     notes += [_error(one.field, one.message, one.hint) for one in launch.objections(spec)]
     if spec.get("template") and (note := template_note(spec["template"])):
         notes.append(note)
     arguments = configuration.arguments(spec, on_gpu=device.gpu)
-    notes += _grpo_notes(spec, arguments)
+    notes += _grpo_notes(spec, arguments, allow_internal)
     if spec["stage"] not in ("grpo", "ppo") and not any(note.level == "error" for note in notes):
         placed = configuration.with_places(arguments, Path("model"), Path("output"), Path("data"), ["data"])
         if (spec.get("processes") or 1) > 1 or (spec.get("gpus") or 1) > 1:
@@ -95,11 +100,11 @@ def _stage_notes(spec: dict[str, Any]) -> list[FieldNote]:
     return notes
 
 
-def _grpo_notes(spec: dict[str, Any], arguments: dict[str, Any]) -> list[FieldNote]:
+def _grpo_notes(spec: dict[str, Any], arguments: dict[str, Any], allow_internal: bool) -> list[FieldNote]:
     if spec["stage"] != "grpo":
         given = [field for field in OF_GRPO if spec.get(field) is not None]
         return [_warning(field, f"{field} is for grpo alone; {spec['stage']} takes no note of it.") for field in given]
-    notes = _reward_notes(spec.get("rewards"))
+    notes = _reward_notes(spec.get("rewards"), allow_internal)
     for field, why in NOT_IN_GRPO.items():
         if spec.get(field):
             notes.append(_error(field, why, "Leave it out."))
@@ -117,9 +122,11 @@ def _grpo_notes(spec: dict[str, Any], arguments: dict[str, Any]) -> list[FieldNo
     return notes
 
 
-def _reward_notes(given: Any) -> list[FieldNote]:
+def _reward_notes(given: Any, allow_internal: bool) -> list[FieldNote]:
     try:
-        read_choices(given)
+        for number, choice in enumerate(read_choices(given)):
+            if choice.endpoint is not None and not allow_internal:
+                check_public(choice.endpoint, f"rewards[{number}].endpoint")
     except ValueError as error:
         field, _, rest = str(error).partition(": ")
         if rest and field.startswith("rewards"):
@@ -135,6 +142,51 @@ def _data_notes(spec: dict[str, Any], inputs: list[DatasetInput]) -> list[FieldN
             check_form(spec["stage"], dataset)
         except BadConfig as error:
             notes.append(_error("dataset", error.message, error.hint))
+    return [*notes, *_held_back(spec, inputs)]
+
+
+def _held_back(spec: dict[str, Any], inputs: list[DatasetInput]) -> list[FieldNote]:
+    share = spec.get("valSize")
+    if not share or spec.get("evalDataset") or not inputs:
+        return []
+    rows = sum(min(one.rows, spec.get("maxSamples") or one.rows) for one in inputs)
+    held = math.ceil(rows * share) if share <= 1 else int(share)
+    if 1 <= held < rows:
+        return []
+    what = f"{held} of {rows} rows would be held back"
+    return [_error("valSize", f"{what}, and none be left to train on.", "Give a share below 1, or fewer rows.")]
+
+
+def _adapter_notes(spec: dict[str, Any], models: list[ModelInput]) -> list[FieldNote]:
+    """An adapter fits the base that it was trained on and no other."""
+    named = spec.get("adapter")
+    adapter = next((one for one in models if one.named == named), None)
+    if named is None or adapter is None or adapter.kind != ModelKind.adapter:
+        return []
+    model = next((one for one in models if one.named == spec["modelName"]), None)
+    fits = _identity(adapter.base, adapter.base_name)
+    asked = _identity(model, spec["modelName"])
+    if fits in (None, asked):
+        return []
+    return [_error("adapter", f"{named!r} was trained on {fits}, not on {asked}.", f"Name {fits} as modelName.")]
+
+
+def _identity(model: ModelInput | None, named: str | None) -> str | None:
+    if model is None:
+        return named
+    return model.source or f"{model.name}@{model.version}"
+
+
+def _device_notes(spec: dict[str, Any], device: estimate.Device) -> list[FieldNote]:
+    if device.gpu:
+        return []
+    notes = []
+    if spec.get("fsdp"):
+        notes.append(_error("fsdp", "FSDP shards over GPUs; there is none here.", "Leave it out, or give processes."))
+    if spec.get("precision") == "fp16":
+        notes.append(_warning("precision", "A CPU trains in 32 bits instead of fp16."))
+    if spec.get("advanced", {}).get("fp8"):
+        notes.append(_error("advanced.fp8", "fp8 needs a GPU; there is none here.", "Leave it out."))
     return notes
 
 
@@ -186,6 +238,10 @@ def _other_notes(spec: dict[str, Any]) -> list[FieldNote]:
         )
     if spec.get("evalSteps") and not (spec.get("evalDataset") or spec.get("valSize")):
         notes.append(_error("evalSteps", "There is nothing to evaluate on.", "Give valSize or evalDataset."))
+    if spec.get("freezeLayers") == 0:
+        notes.append(_error("freezeLayers", "No layer would be trained.", "Give 2, or -2 for the first two."))
+    if spec.get("schedule") == "reduce_lr_on_plateau" and not (spec.get("evalDataset") or spec.get("valSize")):
+        notes.append(_error("schedule", "It heeds the evaluation's loss.", "Give valSize or evalDataset, or another."))
     if spec["stage"] in ("rm", "ppo") and spec.get("earlyStoppingSteps"):
         notes.append(_error("earlyStoppingSteps", f"Stage {spec['stage']} cannot go back to its best checkpoint."))
     if spec.get("neatPacking") and spec["stage"] != "sft":

@@ -8,6 +8,8 @@ from imts_shared.contracts.llamafactory import FIELDS, NAMED, OURS_ALONE
 
 STAGES = {"simpo": "dpo", "orpo": "dpo"}
 TYPES = {"qlora": "lora"}
+SCHEDULES = {"cosine_with_min_lr": {"min_lr_rate": 0.1}}
+"""What a schedule needs to be told."""
 
 _TRANSLATED = frozenset(
     {
@@ -51,6 +53,8 @@ def arguments(spec: dict[str, Any], *, on_gpu: bool) -> dict[str, Any]:
         found |= part(spec, on_gpu)
     if spec.get("gradientCheckpointing") is not None:
         found["disable_gradient_checkpointing"] = not spec["gradientCheckpointing"]
+    if spec.get("schedule") in SCHEDULES:
+        found["lr_scheduler_kwargs"] = SCHEDULES[spec["schedule"]]
     more = spec.get("advanced", {})
     found |= {name: value for name, value in more.items() if name not in OURS_ALONE and name not in FIELDS}
     return found | in_groups(spec, found) if spec["stage"] == "grpo" else found

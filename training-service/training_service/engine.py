@@ -1,5 +1,6 @@
 """One attempt of a training or export job: to whom it is given, and what its failure is called."""
 
+import multiprocessing
 from typing import Any
 
 from imts_shared.contracts.jobs import JobKind
@@ -12,6 +13,7 @@ def run(job: EngineJob) -> dict[str, Any]:
     from training_service.frameworks import ready
 
     ready()
+    multiprocessing.set_start_method("fork", force=True)  # for rows that are loaded beside: no model can be pickled
     try:
         if job.kind == JobKind.export:
             return _export(job)

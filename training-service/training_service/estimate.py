@@ -83,7 +83,8 @@ def trainable(spec: dict[str, Any], size: Size) -> int:
 
 
 def memory(spec: dict[str, Any], size: Size, found: Work, device: Device) -> int:
-    """On the device that trains: weights, gradients and the optimizer's two moments, activations, logits."""
+    """On the device that trains: weights, gradients and the optimizer's two moments, activations, logits. Processes
+    have a GPU each, but one CPU's memory together."""
     half = spec.get("precision") in ("bf16", "fp16", "pure_bf16") or (device.gpu and spec.get("precision") != "fp32")
     width = 2 if half else 4
     quantized = spec.get("quantization") or (4 if spec["finetuningType"] == "qlora" else None)
@@ -103,7 +104,8 @@ def memory(spec: dict[str, Any], size: Size, found: Work, device: Device) -> int
     refers = spec["stage"] == "dpo" or (spec["stage"] == "grpo" and spec.get("prefBeta"))
     reference = size.parameters * width if refers and spec["finetuningType"] in ("full", "freeze") else 0
     held: float = weights + states + activations + logits + reference
-    return round(held * 1.1 + FRAMEWORKS_BYTES)
+    beside = 1 if device.gpu else spec.get("processes") or 1
+    return round((held * 1.1 + FRAMEWORKS_BYTES) * beside)
 
 
 def operations(spec: dict[str, Any], size: Size, tokens: int) -> float:
@@ -124,11 +126,11 @@ def estimate(
         return Estimate(
             steps=found.steps, tokens=found.tokens, device=device.name, basis="The model's size is not known here yet."
         )
-    speed = speeds.get(device.name)
-    basis = "runs measured on this device"
+    speed = speeds.get(speed_key(device.name, size))
+    basis = "runs of models of this size on this device"
     if speed is None:
         speed = RULES_OF_THUMB["gpu"] if device.gpu else RULES_OF_THUMB["cpu"] * device.cores
-        basis = "a rule of thumb; nothing has run on this device yet"
+        basis = "a rule of thumb; no model of this size has run on this device yet"
     learning = trainable(spec, size)
     saved = learning * 12 + (0 if spec["finetuningType"] in ("lora", "qlora", "oft") else size.parameters * 2)
     return Estimate(
@@ -165,13 +167,14 @@ def _changes(spec: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
         changes.append(({"finetuningType": "lora"}, "finetuningType lora"))
         changes.append(({"finetuningType": "lora", "batchSize": 1}, "finetuningType lora with batchSize 1"))
     changes.append(({"finetuningType": "qlora", "batchSize": 1}, "finetuningType qlora with batchSize 1"))
-    short = max(256, cutoff // 4)
-    changes.append(
-        (
-            {"finetuningType": "qlora", "batchSize": 1, "cutoffLength": short},
-            f"finetuningType qlora with batchSize 1 and cutoffLength {short}",
-        )
-    )
+    if (spec.get("processes") or 1) > 1:
+        changes.insert(0, ({"processes": 1}, "processes 1"))
+    short = cutoff // 2
+    while short >= 256:
+        for kind in dict.fromkeys((spec["finetuningType"], "qlora")):
+            change = {"finetuningType": kind, "batchSize": 1, "cutoffLength": short}
+            changes.append((change, f"finetuningType {kind} with batchSize 1 and cutoffLength {short}"))
+        short //= 2
     return changes
 
 
@@ -183,14 +186,20 @@ def speeds(models: Path) -> dict[str, float]:
     return found
 
 
+def speed_key(device: str, size: Size) -> str:
+    """Small models reach a small part of a device's speed, so what was learned of one says nothing of a large one."""
+    return f"{device}|{round(math.log(max(size.parameters, 1), 4))}"
+
+
 def learn_speed(models: Path, device: str, spec: dict[str, Any], size: Size, tokens: int, seconds: float) -> None:
     """A run's speed moves what is believed of its device; two runs that end at once lose one of the two, no more."""
     if tokens <= 0 or seconds < 1:
         return
     measured = operations(spec, size, tokens) / seconds
     believed = speeds(models)
-    before = believed.get(device)
-    believed[device] = measured if before is None else before * 0.6 + measured * 0.4
+    key = speed_key(device, size)
+    before = believed.get(key)
+    believed[key] = measured if before is None else before * 0.6 + measured * 0.4
     unfinished = models / ".speeds.unfinished"
     unfinished.write_text(json.dumps(believed))
     unfinished.replace(models / "speeds.json")

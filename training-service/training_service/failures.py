@@ -39,6 +39,17 @@ def explained(error: BaseException) -> EngineFailure | None:
         return BadConfig(
             f"The worker lacks a package for this: {_first_line(text)}", "Leave the option out, or install it."
         )
+    if name in ("ValueError", "HFValidationError") and _from_arguments(error):
+        return BadConfig(_first_line(text), "Change the fields that it names.")
+    return _of_the_model(name, text)
+
+
+def _of_the_model(name: str, text: str) -> EngineFailure | None:
+    if name == "IndexError" and "index out of range in self" in text:
+        return BadConfig(
+            "The rows hold a token that the model does not know.",
+            "Leave `template` out, and the one that fits the model is taken; or give the model its own tokenizer.",
+        )
     if re.search(r"loading.*requires you to execute|trust_remote_code", text):
         return BadConfig(
             "This model brings its own code, which is not run unless an admin has allowed it.",
@@ -46,8 +57,6 @@ def explained(error: BaseException) -> EngineFailure | None:
         )
     if name == "OSError" and _any(text, "is not a local folder", "does not appear to have a file named"):
         return BadConfig(f"The model cannot be loaded: {_first_line(text)}", "Check modelName.")
-    if name in ("ValueError", "HFValidationError") and _from_arguments(error):
-        return BadConfig(_first_line(text), "Change the fields that it names.")
     return None
 
 

@@ -1,8 +1,9 @@
 """What transformers' trainer lacks to go on exactly where a run was stopped; mended once in a process."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from training_service.leaving import StepAbandoned, leavable
 from training_service.watching import EvaluationAbandoned, Watch
 
 VALUE_HEAD = "value_head.safetensors"
@@ -15,6 +16,7 @@ def mend(resume_from: str | None = None) -> None:
     if getattr(Trainer, "mended", False):
         return
     Trainer.mended = True
+    Trainer.training_step = leavable(Trainer.training_step)
     Trainer._evaluate = _abandonable(Trainer._evaluate)
     Trainer.train = _with_watch_last(Trainer.train)
     Trainer._load_from_checkpoint = _sparing_value_heads(Trainer._load_from_checkpoint)
@@ -44,9 +46,22 @@ def _with_watch_last(train: Any) -> Any:
 
     def with_watch_last(self: Any, resume_from_checkpoint: Any = None, *args: Any, **options: Any) -> Any:
         self.callback_handler.callbacks.sort(key=lambda callback: isinstance(callback, Watch))
-        return train(self, resume_from_checkpoint or self.resumes_from, *args, **options)
+        try:
+            return train(self, resume_from_checkpoint or self.resumes_from, *args, **options)
+        except StepAbandoned:
+            _end_with_the_step_before(self)
 
     return with_watch_last
+
+
+def _end_with_the_step_before(trainer: Any) -> NoReturn:
+    """The weights are those of the last whole step: nothing but its end changes them."""
+    watch: Watch = trainer.callback_handler.callbacks[-1]
+    watch.give_back(trainer.state)
+    if watch.unsaved(trainer.state.global_step):
+        trainer._save_checkpoint(trainer.model, None)
+        trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+    raise watch.stopped()
 
 
 def _sparing_value_heads(load: Any) -> Any:

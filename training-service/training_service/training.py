@@ -36,6 +36,7 @@ class Work:
 def train(job: EngineJob, meet: Meet | None = None) -> dict[str, Any]:
     """What a process does that trains alone, or as the first of several."""
     from training_service import results
+    from training_service.leaving import upon_order
     from training_service.samples import Samples
     from training_service.stages import trainer
     from training_service.watching import Watch
@@ -44,6 +45,8 @@ def train(job: EngineJob, meet: Meet | None = None) -> dict[str, Any]:
     work = prepared(job)
     if meet is not None:
         meet(work.arguments)
+    else:
+        upon_order(job)
     samples = None if work.sharded else Samples(job, work.data.folder, work.data.train[0], work.arguments["template"])
     watch = Watch(job, float(job.spec.get("saveMinutes", 10)), samples)
     trainer(job.spec["stage"])(job, work.arguments, watch, work.output)
@@ -115,7 +118,7 @@ def _obeying_the_rules(spec: dict[str, Any]) -> None:
 
     for note in advanced_notes(spec.get("advanced", {}), spec["stage"]):
         if note.level == "error":
-            raise BadConfig(f"{note.field}: {note.message}", note.hint)
+            raise BadConfig(f"{note.field}: {note.message}", note.hint or "Change that field.")
 
 
 def assist(job: EngineJob, arguments: dict[str, Any], meet: Meet | None = None) -> None:

@@ -41,7 +41,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._cores = Cores()
         self._chance, self._seen = chance.now(), 0
         self._began = time.monotonic()
-        self._first_step = 0
+        self._first_step = self._saved_step = 0
         self._last_save = time.monotonic()
         self._save_took = 0.0
         self._tokens = 0
@@ -73,8 +73,17 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._cores.share()
         self._heed(control)
         if self._stopping:
-            chance.back_to(self._chance)
-            state.num_input_tokens_seen = self._seen
+            self.give_back(state)
+
+    def give_back(self, state: Any) -> None:
+        chance.back_to(self._chance)
+        state.num_input_tokens_seen = self._seen
+
+    def unsaved(self, step: int) -> bool:
+        return step > max(self._first_step, self._saved_step)
+
+    def stopped(self) -> Stopped:
+        return Stopped(self._job.order())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._cores.share()
@@ -149,6 +158,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             return
         if folder.is_dir():
             self._job.checkpoint(folder, state.global_step)
+            self._saved_step = state.global_step
         self._last_save = time.monotonic()
         self._save_took = self._last_save - began
 
@@ -157,7 +167,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.tokens = int(state.num_input_tokens_seen)
         self.seconds = time.monotonic() - self._began
         if self._stopping and state.global_step < state.max_steps:
-            raise Stopped(self._job.order())
+            raise self.stopped()
         if self._samples is not None and self._reports:
             self._samples.answer("after", more["model"], more["processing_class"])
 

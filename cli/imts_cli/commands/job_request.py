@@ -1,7 +1,10 @@
 """What `imts jobs submit` sends: a file, over it key=value, over it the options."""
 
 import json
+import math
+import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -41,7 +44,17 @@ def build(kind: str, file: str | None, assignments: list[str], options: dict[str
     if labels:
         fields["labels"] = {**(fields.get("labels") or {}), **labels}
     fields.update({name: value for name, value in options.items() if value is not None})
+    check_numbers(fields)
     return fields
+
+
+def check_numbers(value: Any, place: str = "") -> None:
+    """JSON has no NaN and no infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageFault(f"{place}: {value} is no number that can be sent.")
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        check_numbers(part, f"{place}.{name}" if place else str(name))
 
 
 def read_file(file: str) -> dict[str, Any]:
@@ -54,13 +67,27 @@ def read_file(file: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise UsageFault(f"{file} is not UTF-8 text.") from None
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _loader())  # noqa: S506 - it is the safe one
     except yaml.YAMLError as error:
         raise UsageFault(f"{file} is neither YAML nor JSON: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise UsageFault(f"{file} must hold fields by name, such as `dataset: faq`.")
     plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
     return plain
+
+
+@cache
+def _loader() -> Any:
+    """Reads 1e-4 as the number that people mean by it; YAML 1.1 wants 1.0e-4."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[+-]?\d+(\.\d*)?[eE][+-]?\d+$"), list("+-0123456789")
+    )
+    return Loader
 
 
 def _deepspeed(named: str, file: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from imts_cli.commands.exits import command_group
-from imts_cli.commands.job_request import labels_from, read_file
+from imts_cli.commands.job_request import check_numbers, labels_from, read_file
 from imts_cli.commands.output import age, pairs, table
 from imts_cli.commands.platform import All, AsJson, Limit, fetch, fetch_list, print_json
 from imts_client.calls import sweeps as calls
@@ -27,6 +27,7 @@ def submit(
 ) -> None:
     """Submit a sweep: base, method, parameters. Numbers such as 1e-4 need a point in YAML: 1.0e-4"""
     fields = read_file(file)
+    check_numbers(fields)
     options = {"name": name, "project": project, "priority": priority}
     fields.update({field: value for field, value in options.items() if value is not None})
     if label:

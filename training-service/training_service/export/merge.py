@@ -50,7 +50,7 @@ def check(found: Found, named: str) -> None:
         if any(folder.glob("value_head*")) and "| Stage | ppo |" not in _own_card(folder):
             raise BadConfig(
                 f"{named} is a reward model: it gives a number (by its value head), not text; neither form holds that.",
-                "Train policies against it with stage ppo, and export those.",
+                "It judges answers, and writes none: export the model that it judges.",
             )
     config = json.loads((found.folder / "config.json").read_text())
     method = (config.get("quantization_config") or {}).get("quant_method")

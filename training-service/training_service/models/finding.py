@@ -108,6 +108,10 @@ def _local(job: EngineJob, named: str) -> Path:
     return folder
 
 
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+"""Where neither is, transformers would read a pickle that lies beside."""
+
+
 def check_folder(folder: Path, named: str) -> None:
     """Says in words what transformers would say in a traceback."""
     if not folder.is_dir():
@@ -119,10 +123,10 @@ def check_folder(folder: Path, named: str) -> None:
         json.loads(config.read_text())
     except ValueError as error:
         raise BadConfig(f"{named}/config.json is not JSON: {error}.") from error
-    if not any(folder.glob("*.safetensors")):
+    if not any((folder / name).is_file() for name in WEIGHTS):
         other = next((path.name for path in folder.glob("*.bin")), None)
         raise BadConfig(
-            f"{named} holds no *.safetensors weights"
+            f"{named} holds no model.safetensors"
             + (f", only {other}, a pickle that could run code." if other else "."),
             "Convert the weights to safetensors.",
         )

@@ -20,7 +20,14 @@ from pydantic.alias_generators import to_camel
 
 from imts_shared.contracts.tokens import SERVICES
 from training_service.rewards.calls import completion_text, expected_answer, expected_calls
-from training_service.rewards.endpoint import Endpoint, check_header, check_url, endpoint_rewards
+from training_service.rewards.endpoint import (
+    Endpoint,
+    check_header,
+    check_url,
+    endpoint_rewards,
+    is_address,
+    is_internal,
+)
 from training_service.rewards.expression import expression
 from training_service.rewards.function_calling import SCORERS
 from training_service.rewards.row import RewardError, Row, score
@@ -136,6 +143,14 @@ def read_choices(value: Any = None, field: str = "rewards") -> list[RewardChoice
         return _ADAPTER.validate_python(value)
     except ValidationError as wrong:
         raise ValueError("; ".join(_problem(dict(error), field) for error in wrong.errors())) from None
+
+
+def check_public(url: str, place: str) -> None:
+    """An address that is written out is judged at once; what a name leads to is judged when it is asked."""
+    host = check_url(url).host
+    written = host.strip("[]")
+    if host == "localhost" or host.endswith(".localhost") or (is_address(written) and is_internal(written)):
+        raise ValueError(f"{place}: lies on this machine or in a private network, which only an admin can allow")
 
 
 def _problem(error: dict[str, Any], field: str) -> str:

@@ -145,7 +145,7 @@ def _post(endpoint: Endpoint, url: httpx.URL, address: str, body: bytes) -> tupl
     }
     if endpoint.secret is not None:
         headers[endpoint.header] = endpoint.secret
-    extensions = {"sni_hostname": url.raw_host.decode("ascii")} if not _is_address(url.host) else {}
+    extensions = {"sni_hostname": url.raw_host.decode("ascii")} if not is_address(url.host) else {}
     deadline = time.monotonic() + endpoint.seconds
     answer = bytearray()
     with (
@@ -167,7 +167,7 @@ def _post(endpoint: Endpoint, url: httpx.URL, address: str, body: bytes) -> tupl
         return response.status_code, bytes(answer)
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
