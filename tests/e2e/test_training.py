@@ -128,7 +128,10 @@ def test_a_mistake_is_refused_before_anything_runs(platform: Platform) -> None:
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_dataset")
     assert platform.training.post("/validate", json=DOCUMENT, headers={"Authorization": "x"}).status_code == 401
     half = b'{"modelName": "builtin:tiny-qwen3", "dataset": "alpaca_en_demo", "advanced": {"run_name": "\\ud800"}}'
-    assert platform.training.post("/validate", content=half).status_code == 400
+    assert (
+        platform.training.post("/validate", content=half, headers={"Content-Type": "application/json"}).status_code
+        == 400
+    )
 
 
 def test_a_llamafactory_file_is_taken_as_it_is(platform: Platform, tmp_path: Path) -> None:
