@@ -223,6 +223,7 @@ class DeploymentEvent(Answer):
 
 class DeploymentEvents(Answer):
     items: list[DeploymentEvent]
+    next_cursor: str | None = None
 
 
 class DeploymentLine(Answer):
@@ -249,3 +250,15 @@ class DeploymentMetrics(Answer):
     """What the engines count, newest known: running, waiting, cacheUse, requests, promptTokens, ..."""
 
     replicas: list[ReplicaMetrics]
+
+
+class ModelStatus(Answer):
+    """Whether a model is served, and by which deployment."""
+
+    model: str
+    model_id: str | None = None
+    loaded: bool = Field(description="Requests for it are answered now.")
+    state: DeploymentState | None = Field(None, description="Of its deployment, or of it as an adapter.")
+    message: str | None = None
+    name: str | None = Field(None, description="What callers of the gateway give as `model`.")
+    deployment: Deployment | None = None

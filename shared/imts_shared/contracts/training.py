@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from imts_shared.contracts.base import Answer, Request
+from imts_shared.contracts.deployments import ServedName
 from imts_shared.contracts.envelope import JobRequest
 from imts_shared.contracts.inputs import DatasetInput, Device
 from imts_shared.contracts.llamafactory import looks_like_llamafactory, request_from_llamafactory
@@ -25,6 +26,15 @@ class Quantization(Request):
     method: Literal["bnb", "hqq", "eetq"] = "bnb"
     type: Literal["nf4", "fp4"] = "nf4"
     double: bool = True
+
+
+class DeployWish(Request):
+    """Where what was trained is served."""
+
+    name: ServedName | None = Field(None, description="What callers give as `model`. Default: the model's own name.")
+    deployment: ServedName | None = Field(
+        None, description="A deployment that takes the adapter, or changes to the model. Default: as POST would."
+    )
 
 
 class TrainingRequest(JobRequest):
@@ -129,6 +139,7 @@ class TrainingRequest(JobRequest):
     output_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")] | None = Field(
         None, description="The name under which the model is registered."
     )
+    deploy: bool | DeployWish = Field(False, description="Serve what was trained as soon as the job has succeeded.")
     trust_remote_code: bool = Field(False, description="Only for a model that an admin has allowed it for.")
     advanced: Annotated[dict[str, Any], Field(max_length=300)] = Field(
         default_factory=dict, description="Anything else that LLaMA-Factory takes, by its own names."
