@@ -14,6 +14,8 @@ from imts_shared.contracts.deployments import DeploymentState
 
 UNUSED_SECONDS = 10
 """What sleeps for another's sake must have been unused for so long."""
+USED_WITHIN_SECONDS = 5
+"""What the one that waited has to make use of the room before more is made."""
 
 _LEAVING = text("""
 SELECT 1 FROM deployments d WHERE d.worker_id = :worker AND (d.stopped OR d.asleep)
@@ -37,9 +39,11 @@ async def sleep_if_idle(session: AsyncSession, row: DeploymentRow, now: datetime
 async def make_room(session: AsyncSession, hungry: DeploymentRow, changes: Changes) -> None:
     """Puts the worker's least recently used idle deployment to sleep, one at a time: what it held is counted before
     another has to go. The caller holds the worker's deployments locked."""
-    if (await session.execute(_LEAVING, {"worker": hungry.worker_id})).first() is not None:
-        return
     now = await database_now(session)
+    if (await session.execute(_LEAVING, {"worker": hungry.worker_id})).first() is not None:
+        hungry.room_made_at = now
+    if hungry.room_made_at is not None and hungry.room_made_at > now - timedelta(seconds=USED_WITHIN_SECONDS):
+        return
     query = (
         select(DeploymentRow)
         .where(
@@ -52,6 +56,7 @@ async def make_room(session: AsyncSession, hungry: DeploymentRow, changes: Chang
     )
     for row in (await session.execute(query)).scalars():
         if may_sleep(row):
+            hungry.room_made_at = now
             await _sleep(session, row, now, f"It made room for {hungry.name!r}.", changes)
             return
 

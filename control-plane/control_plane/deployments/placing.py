@@ -86,6 +86,6 @@ def _rank(place: Place, need: Need) -> tuple[object, ...]:
     gpus = need.gpus_at(place.gpus)
     whole = place.free_gpus >= gpus * need.replicas
     fits = gpus > 0 or place.memory_left >= need.memory_bytes * need.replicas
-    spare = place.gpus == 0 or gpus > 0
+    spare = (place.gpus > 0) == (need.gpu != 0)
     installed = place.engines.get(need.engine) == "installed"
     return (place.takes(need), whole, fits, spare, installed, -place.deployments, place.memory_left, place.id)

@@ -44,9 +44,8 @@ async def take(session: AsyncSession, row: DeploymentRow, reports: Sequence[Repl
     for gone in before.values():
         await session.delete(gone)
         changed = True
-    adapters = await _take_adapters(session, row, reports, now)
     await session.flush()
-    return changed or adapters
+    return changed
 
 
 def _was_used(said: dict[str, Any], before: dict[str, Any]) -> bool:
@@ -59,10 +58,11 @@ def _essence(report: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in report.items() if name not in ("metrics", "lastUsedAt")}
 
 
-async def _take_adapters(
+async def take_adapters(
     session: AsyncSession, row: DeploymentRow, reports: Sequence[ReplicaReport], now: datetime
 ) -> bool:
-    """An adapter is loaded when every ready replica that serves has it, and failed when one of them cannot."""
+    """An adapter is loaded when every ready replica that serves has it, and failed when one of them cannot. Which
+    version serves must be settled before."""
     adapters = list(
         (await session.execute(select(AdapterRow).where(col(AdapterRow.deployment_id) == row.id))).scalars()
     )
@@ -81,6 +81,7 @@ async def _take_adapters(
         told = {name: value for name, value in data.items() if value is not None}
         await events.append(session, row, now, ("adapter", told))
         changed = True
+    await session.flush()
     return changed
 
 

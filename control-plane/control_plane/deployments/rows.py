@@ -105,6 +105,8 @@ class DeploymentRow(SQLModel, table=True):
     updated_at: datetime = _moment(null=False)
     last_used_at: datetime | None = _moment()
     busy_at: datetime = _moment(null=False)
+    room_made_at: datetime | None = _moment()
+    """When another last went to sleep for it."""
 
 
 class RevisionRow(SQLModel, table=True):

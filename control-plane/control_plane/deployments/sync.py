@@ -13,7 +13,7 @@ from control_plane.database import parse_id
 from control_plane.deployments import events
 from control_plane.deployments.idle import make_room, sleep_if_idle
 from control_plane.deployments.leases import assign, lease_end, let_go, release_silent
-from control_plane.deployments.reports import take
+from control_plane.deployments.reports import take, take_adapters
 from control_plane.deployments.rows import DeploymentRow, InferenceWorkerRow
 from control_plane.deployments.settling import settle
 from control_plane.deployments.wanted import wanted_by
@@ -85,6 +85,8 @@ async def _apply(session: AsyncSession, said: SyncRequest, changes: Changes, *, 
         if await take(session, row, reports, now):
             changes.hints.add(DEPLOYMENTS)
             await settle(session, row, changes)
+        if await take_adapters(session, row, reports, now):
+            changes.hints.add(DEPLOYMENTS)
         await sleep_if_idle(session, row, now, changes)
         if not reports and (said.draining or not _wants(row)):
             await _release(session, row, changes)

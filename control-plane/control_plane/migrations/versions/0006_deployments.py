@@ -63,6 +63,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("busy_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("room_made_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("launcher IN ('process', 'kubernetes')", name="deployments_launcher_known"),
         sa.CheckConstraint("name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$'", name="deployments_name_plain"),
         sa.CheckConstraint(
