@@ -161,3 +161,29 @@ async def test_the_blocking_client(url: str, new_key: NewKey) -> None:
             client.deployments.delete("d")
 
     await asyncio.to_thread(speak)
+
+
+async def test_an_adapter_is_watched_until_it_is_loaded(url: str, database: Database, new_key: NewKey) -> None:
+    key = await new_key()
+    worker = InferenceSide(url)
+    for name in ("first", "second"):
+        await register_adapter(database, name)
+    await ran(url, key, "deploy", TINY)
+    await worker.run()
+    for name, code, last in (("first", 0, "adapter first loaded in 0.10 s"), ("second", 1, "adapter second failed")):
+        watching = await imts(url, key, "deploy", name, "--watch")
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+            [told] = (await worker.sync())["deployments"]
+            if name in [one["name"] for one in told["adapters"]]:
+                break
+        if name == "first":
+            await worker.run()
+        else:
+            [loaded] = next(iter(worker.replicas.values()))["adapters"]
+            failed = {"name": "second", "state": "failed", "message": "Its rank is 900."}
+            worker.report(told["id"], adapters=[loaded, failed])
+            await worker.sync()
+        out, err = await asyncio.wait_for(watching.communicate(), 30)
+        assert watching.returncode == code, err.decode()
+        assert last in out.decode()

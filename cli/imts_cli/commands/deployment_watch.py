@@ -31,8 +31,9 @@ def watch(deployment: str, as_json: bool) -> int:
 
 
 def _exit_code(found: dict[str, Any]) -> int:
-    """A change that was rolled back has failed, though the deployment serves as before."""
-    if found.get("error") or found["state"] == "failed":
+    """A change that was rolled back has failed, though the deployment serves as before; so has an adapter that cannot
+    be loaded."""
+    if found.get("error") or found["state"] == "failed" or "failed" in _adapter_states(found):
         return FAILED
     return HALTED if found["state"] == "stopped" else OK
 
@@ -50,9 +51,19 @@ def _followed(deployment: str, view: View | None) -> dict[str, Any]:
                 print_json_line(event)
             else:
                 _draw(view, event)
-        if calls.rests(found["state"], found["revision"], found.get("servingRevision"), bool(found.get("error"))):
+        if _rests(found):
             return found
         time.sleep(LOOK_SECONDS)
+
+
+def _rests(found: dict[str, Any]) -> bool:
+    error, states = bool(found.get("error")), _adapter_states(found)
+    serving = found.get("servingRevision")
+    return calls.rests(found["state"], found["revision"], serving, has_error=error, adapters=states)
+
+
+def _adapter_states(found: dict[str, Any]) -> list[str]:
+    return [adapter["state"] for adapter in found["adapters"]]
 
 
 def _draw(view: View, event: dict[str, Any]) -> None:

@@ -95,11 +95,14 @@ class AsyncDeployments:
         return await self._transport.send(calls.status(model))
 
     async def wait(self, deployment: str, *, patience: float | None = None) -> Deployment:
-        """The deployment once its newest version serves with all its replicas, or once it has failed or stopped."""
+        """The deployment once its newest version serves with all its replicas and adapters, or once it has failed or
+        stopped."""
         until = None if patience is None else time.monotonic() + patience
         while True:
             found = await self.get(deployment)
-            if calls.rests(found.state, found.revision, found.serving_revision, bool(found.error)):
+            states = [adapter.state for adapter in found.adapters]
+            error = found.error is not None
+            if calls.rests(found.state, found.revision, found.serving_revision, has_error=error, adapters=states):
                 return found
             if until is not None and time.monotonic() >= until:
                 raise WaitTimeout(f"Deployment {deployment} is still {found.state} after {patience:g} s.")

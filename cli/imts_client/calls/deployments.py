@@ -1,6 +1,6 @@
 """Deployments, their adapters, and models as something that is loaded or not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from imts_client.calls.call import Call, Listing, path, query
@@ -111,6 +111,9 @@ def status(model: str) -> "Call[ModelStatus]":
     return Call("GET", path("models", model, "status"), "deployments.ModelStatus", repeatable=True)
 
 
-def rests(state: str, revision: int, serving: int | None, has_error: bool) -> bool:
-    """Nothing more comes by itself: the newest version serves or was given up, or all of it has failed or stopped."""
-    return state in {"failed", "stopped"} or (state == "ready" and (serving == revision or has_error))
+def rests(state: str, revision: int, serving: int | None, *, has_error: bool, adapters: Collection[str]) -> bool:
+    """Nothing more comes by itself: the newest version serves or was given up, its adapters are loaded or cannot be, or
+    all of it has failed or stopped. `adapters` are their states."""
+    if state in {"failed", "stopped"}:
+        return True
+    return state == "ready" and "pending" not in adapters and (serving == revision or has_error)

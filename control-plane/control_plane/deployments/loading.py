@@ -81,22 +81,22 @@ async def start_again(session: AsyncSession, there: list[Deployed], changes: Cha
 
 
 async def unload(session: AsyncSession, project: str, named: str, changes: Changes) -> DeploymentRow:
-    """Stops its deployments; an adapter leaves its base's engine, which goes on."""
+    """Stops its deployments; an adapter leaves its base's engine, which goes on. All are locked first, in the order in
+    which a worker's sync locks them, so that the two never wait for each other."""
     _, there = await deployed(session, project, named)
     if not there:
         raise Refusal(
             409, "model_not_loaded", f"No deployment of project {project!r} serves {named!r}.", field="model",
             hint=f"POST /api/models/{named}/load deploys it.",
         )  # fmt: skip
-    rows = []
+    rows = {identity: await _locked(session, identity) for identity in sorted(one.row.id for one in there)}
     for one in there:
-        row = await _locked(session, one.row.id)
+        row = rows[one.row.id]
         if one.adapter is not None:
             await adapters.take_out(session, row, one.adapter.name, changes)
         elif not row.stopped:
             await changing.stop(session, row, changes)
-        rows.append(row)
-    return rows[0]
+    return rows[there[0].row.id]
 
 
 async def _locked(session: AsyncSession, deployment_id: UUID) -> DeploymentRow:
