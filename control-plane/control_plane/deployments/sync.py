@@ -47,7 +47,7 @@ async def _note_worker(session: AsyncSession, said: SyncRequest) -> int:
     late one, whose answer nobody waits for any more, changes nothing."""
     now = await database_now(session)
     before = await session.get(InferenceWorkerRow, said.worker_id, with_for_update=True, populate_existing=True)
-    new_life = before is None or before.pid != said.pid or said.batch == 1
+    new_life = before is None or before.pid != said.pid or (said.batch == 1 and before.batch > 1)
     last = 0 if before is None or new_life else before.batch
     values = {
         "name": said.name,
