@@ -99,7 +99,7 @@ async def test_adapters_that_cannot_be(admin: httpx.AsyncClient, maker: Maker) -
     assert SMOL in said.json()["detail"]
     for body, expected in [
         ({"model": SMOL, "name": "x", "adapters": ["tiny-tuned"]}, (422, "bad_adapter", "adapters.0")),
-        ({"model": SMOL, "name": "x", "adapters": [gguf["id"]]}, (422, "bad_adapter", "adapters.0")),
+        ({"model": SMOL, "name": "x", "adapters": [gguf["id"]]}, (409, "bad_adapter", "adapters.0")),
         ({"model": SMOL, "name": "x", "adapters": ["smol-tuned", smol["id"]]}, (422, "name_twice", "adapters.1")),
         ({"model": SMOL, "name": "smol-tuned", "adapters": ["smol-tuned"]}, (422, "name_twice", "name")),
         ({"model": SMOL, "name": "x", "adapters": [{"model": "smol-tuned", "name": "smol"}]},
@@ -108,7 +108,7 @@ async def test_adapters_that_cannot_be(admin: httpx.AsyncClient, maker: Maker) -
         ({"model": stacked["id"]}, (422, "bad_adapter", "model")),
         ({"model": "scorer"}, (422, "bad_model", "model")),
         ({"model": scorer["id"]}, (422, "bad_model", "model")),
-        ({"model": "file", "engine": "vllm"}, (422, "bad_engine", "engine")),
+        ({"model": "file", "engine": "vllm"}, (409, "bad_engine", "engine")),
         ({"model": "file", "adapters": ["tiny-tuned"]}, (422, "bad_adapter", "adapters.0")),
         ({"model": "tiny-tuned", "engine": "llamacpp"}, (422, "bad_adapter", "engine")),
     ]:  # fmt: skip

@@ -69,7 +69,7 @@ async def choose_adapter(session: AsyncSession, project: str, named: str, field:
     chosen = await choose(session, project, named, field)
     if isinstance(chosen, Chosen):
         raise Refusal(
-            422, "bad_adapter", f"{named!r} is a whole model and no adapter.", field=field,
+            409, "bad_adapter", f"{named!r} is a whole model and no adapter.", field=field,
             hint="Deploy it by itself: POST /api/deployments with it as the model.",
         )  # fmt: skip
     return chosen
@@ -117,7 +117,7 @@ def check_engine(asked: Engine | None, chosen: Chosen) -> Engine:
     cure = f"Leave `engine` out, or say {hint}."
     if asked == Engine.llamacpp:
         cure += " An export job with format gguf makes a GGUF file of it."
-    raise Refusal(422, "bad_engine", detail, field="engine", hint=cure)
+    raise Refusal(409, "bad_engine", detail, field="engine", hint=cure)
 
 
 def check_adapter_engine(engine: Engine, field: str) -> None:

@@ -24,7 +24,7 @@ def runs(row: DeploymentRow) -> bool:
 def check_ports(port: int | None, replicas: int) -> None:
     if port is not None and port + max(1, replicas) - 1 > LAST_PORT:
         raise Refusal(
-            422, "bad_port", f"{replicas} replicas from port {port} on go beyond {LAST_PORT}.", field="port",
+            409, "bad_port", f"{replicas} replicas from port {port} on go beyond {LAST_PORT}.", field="port",
             hint="Give a lower port, or leave it out.",
         )  # fmt: skip
 
