@@ -24,6 +24,8 @@ QUOTAS = "quotas"
 DATASETS = "datasets"
 MODELS = "models"
 SWEEPS = "sweeps"
+DEPLOYMENTS = "deployments"
+"""What gateways or workers are told of deployments has changed."""
 _GATHER_SECONDS = 0.002
 _PAYLOAD_BYTES = 7_500
 

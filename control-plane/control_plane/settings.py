@@ -26,6 +26,7 @@ class ControlPlaneSettings(Settings):
     watcher_port: int = Field(8090, description="Port of the watcher's health answers.")
     analyzer_url: str = Field("http://127.0.0.1:8002", description="Where the analyzer service answers.")
     training_url: str = Field("http://127.0.0.1:8001", description="Where the training service answers.")
+    inference_url: str = Field("http://127.0.0.1:8014", description="Where an inference worker's API answers.")
     max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest JSON body.")
     max_upload_bytes: int = Field(50 * 2**30, ge=1024, description="Largest data set file.")
 

@@ -4,6 +4,16 @@ from sqlmodel import SQLModel
 
 from control_plane.access.rows import KeyRow, ProjectRow
 from control_plane.datasets.rows import DatasetRow, JobDatasetRow
+from control_plane.deployments.rows import (
+    AdapterRow,
+    DeploymentEventRow,
+    DeploymentLineRow,
+    DeploymentRow,
+    InferenceWorkerRow,
+    NameRow,
+    ReplicaRow,
+    RevisionRow,
+)
 from control_plane.jobs.rows import JobEventRow, JobLogRow, JobMetricRow, JobRow
 from control_plane.models.rows import CheckpointRow, JobModelRow, ModelRow
 from control_plane.retention.rows import PruneRow
@@ -14,9 +24,14 @@ from control_plane.webhooks.rows import DeliveryRow, WebhookRow
 from control_plane.workers.rows import PresenceRow, WorkerRow
 
 TABLES = (
+    AdapterRow,
     CheckpointRow,
     DatasetRow,
     DeliveryRow,
+    DeploymentEventRow,
+    DeploymentLineRow,
+    DeploymentRow,
+    InferenceWorkerRow,
     JobDatasetRow,
     JobEventRow,
     JobLogRow,
@@ -25,9 +40,12 @@ TABLES = (
     JobRow,
     KeyRow,
     ModelRow,
+    NameRow,
     PresenceRow,
     ProjectRow,
     PruneRow,
+    ReplicaRow,
+    RevisionRow,
     SweepRow,
     TokenRow,
     TrashRow,

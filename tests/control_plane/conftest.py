@@ -24,7 +24,7 @@ from tests.control_plane.worker_side import WorkerSide
 
 EMPTY = """
 TRUNCATE jobs, job_events, job_metrics, job_logs, job_datasets, datasets, webhooks, webhook_deliveries,
-         workers, presence, api_keys, storage_trash, prunings, projects CASCADE;
+         deployments, inference_workers, workers, presence, api_keys, storage_trash, prunings, projects CASCADE;
 INSERT INTO projects (name, created_at) VALUES ('default', clock_timestamp()), ('other', clock_timestamp());
 """
 
@@ -39,6 +39,7 @@ def config(database_url: str, storage_folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("IMTS_SERVICE_KEY", SERVICE_KEY)
     monkeypatch.setenv("IMTS_SECRET_KEY", SECRET_KEY)
     monkeypatch.setenv("IMTS_TRAINING_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("IMTS_INFERENCE_URL", "http://127.0.0.1:1")
     cached_settings.cache_clear()
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(EMPTY)

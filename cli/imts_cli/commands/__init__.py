@@ -6,6 +6,8 @@ import typer
 def register(app: typer.Typer) -> None:
     from imts_cli.commands import (
         datasets,
+        deploy,
+        deployments,
         jobs,
         keys,
         models,
@@ -22,11 +24,13 @@ def register(app: typer.Typer) -> None:
     app.info.cls = ReportingGroup
     app.info.epilog = EPILOG
     app.command("train", help=train.HELP)(train.train)
+    app.command("deploy", help=deploy.HELP)(deploy.deploy)
     app.command("quickstart")(quickstart.quickstart)
     app.add_typer(jobs.app, name="jobs")
     app.add_typer(workers.app, name="workers")
     app.add_typer(datasets.app, name="datasets")
     app.add_typer(models.app, name="models")
+    app.add_typer(deployments.app, name="deployments")
     app.add_typer(sweeps.app, name="sweeps")
     app.add_typer(keys.app, name="keys")
     app.add_typer(projects.app, name="projects")

@@ -4,6 +4,7 @@ from types import TracebackType
 
 from imts_client.awaiting.access import AsyncKeys, AsyncProjects, AsyncWebhooks
 from imts_client.awaiting.datasets import AsyncDatasets
+from imts_client.awaiting.deployments import AsyncDeployments
 from imts_client.awaiting.jobs import AsyncJobs, AsyncWorkers
 from imts_client.awaiting.models import AsyncModels
 from imts_client.awaiting.sweeps import AsyncSweeps
@@ -24,6 +25,7 @@ class AsyncClient:
         self.workers = AsyncWorkers(self._transport)
         self.datasets = AsyncDatasets(self._transport)
         self.models = AsyncModels(self._transport)
+        self.deployments = AsyncDeployments(self._transport)
         self.sweeps = AsyncSweeps(self._transport)
         self.keys = AsyncKeys(self._transport)
         self.projects = AsyncProjects(self._transport)

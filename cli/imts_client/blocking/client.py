@@ -4,6 +4,7 @@ from types import TracebackType
 
 from imts_client.blocking.access import Keys, Projects, Webhooks
 from imts_client.blocking.datasets import Datasets
+from imts_client.blocking.deployments import Deployments
 from imts_client.blocking.jobs import Jobs, Workers
 from imts_client.blocking.models import Models
 from imts_client.blocking.sweeps import Sweeps
@@ -24,6 +25,7 @@ class Client:
         self.workers = Workers(self._transport)
         self.datasets = Datasets(self._transport)
         self.models = Models(self._transport)
+        self.deployments = Deployments(self._transport)
         self.sweeps = Sweeps(self._transport)
         self.keys = Keys(self._transport)
         self.projects = Projects(self._transport)

@@ -33,6 +33,7 @@ async def who_am_i(caller: AnyCaller) -> Response:
 async def create_key(here: Here, _caller: Admin, request: KeyRequest) -> Response:
     async with here.database.transaction() as session:
         key = await keys.create(session, request)
+    here.hints.send(KEYS)
     return answer(key, 201)
 
 

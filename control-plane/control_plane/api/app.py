@@ -18,12 +18,15 @@ from control_plane.api import (
     access,
     checkpoints,
     datasets,
+    deployments,
     health,
     internal,
     jobs,
+    loading,
     metrics,
     models,
     retention,
+    serving,
     storage,
     sweeps,
     tokens,
@@ -37,6 +40,8 @@ from control_plane.api.problems import DOCUMENTED, handle_problems
 from control_plane.database import Database
 from control_plane.datasets.analyzer import Analyzer
 from control_plane.datasets.service import Datasets
+from control_plane.deployments.checker import EngineChecker
+from control_plane.deployments.snapshot import Snapshots
 from control_plane.hints import Hints
 from control_plane.jobs.intake import Intake
 from control_plane.jobs.live import LiveEvents
@@ -116,6 +121,7 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
     files = Storage(config.storage_url, config.storage_options)
     analyzer = Analyzer(config.analyzer_url, config.service_key.get_secret_value())
     checker = Checker(config.training_url, config.service_key.get_secret_value())
+    engines = EngineChecker(config.inference_url, config.service_key.get_secret_value())
     references = References(database, files, checker)
     queue = QueueView()
     context = Context(
@@ -130,11 +136,14 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
         storage=files,
         analyzer=analyzer,
         datasets=Datasets(database, files, analyzer),
+        engines=engines,
+        snapshots=Snapshots(database),
     )
     context.hints.listen(context.queue.hear)
     context.hints.listen(context.live.hear)
     context.hints.listen(context.submissions.hear)
     context.hints.listen(context.keys.hear)
+    context.hints.listen(context.snapshots.hear)
     await context.hints.start()
     await intake.start()
     present = asyncio.create_task(_stay_present(database))
@@ -147,6 +156,7 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
         await intake.stop()
         await analyzer.close()
         await checker.close()
+        await engines.close()
         await context.hints.stop()
         await database.close()
 
@@ -164,7 +174,7 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
     app = FastAPI(
         title="IMTS",
         version=version("imts-control-plane"),
-        description="Jobs, data sets, models, workers, keys and webhooks of an IMTS platform.",
+        description="Jobs, data sets, models, deployments, workers, keys and webhooks of an IMTS platform.",
         lifespan=lifespan,
         responses=DOCUMENTED,  # type: ignore[arg-type]
     )
@@ -177,6 +187,8 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
         checkpoints,
         datasets,
         models,
+        deployments,
+        loading,
         workers,
         access,
         webhooks,
@@ -186,6 +198,7 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
         tokens,
         training,
         internal,
+        serving,
         health,
     ):
         app.include_router(module.router)

@@ -11,6 +11,8 @@ from control_plane.access.keys import KeyRing
 from control_plane.database import Database
 from control_plane.datasets.analyzer import Analyzer
 from control_plane.datasets.service import Datasets
+from control_plane.deployments.checker import EngineChecker
+from control_plane.deployments.snapshot import Snapshots
 from control_plane.hints import Hints
 from control_plane.jobs.live import LiveEvents
 from control_plane.jobs.queue import QueueView
@@ -35,6 +37,8 @@ class Context:
     storage: Storage
     analyzer: Analyzer
     datasets: Datasets
+    engines: EngineChecker
+    snapshots: Snapshots
 
 
 async def _context(request: Request) -> Context:

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/internal", tags=["internal"], route_class=ReportRout
 WorkerId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 
 
-async def _service(here: Here, credentials: Bearer) -> None:
+async def services_only(here: Here, credentials: Bearer) -> None:
     given = credentials.credentials if credentials else ""
     if not hmac.compare_digest(given.encode(), here.settings.service_key.get_secret_value().encode()):
         raise Refusal(401, "wrong_service_key", "Only the platform's own services may call this.")
@@ -51,7 +51,7 @@ async def report(here: Here, token: Token, job_id: str, request: ReportRequest) 
     return answer(taken)
 
 
-@router.put("/workers/{worker_id}", status_code=204, operation_id="worker_beat", dependencies=[Depends(_service)])
+@router.put("/workers/{worker_id}", status_code=204, operation_id="worker_beat", dependencies=[Depends(services_only)])
 async def beat(here: Here, worker_id: WorkerId, said: WorkerBeat) -> Response:
     if said.worker_id != worker_id:
         raise Refusal(422, "other_worker", "workerId is not the one in the path.", field="workerId")
@@ -62,7 +62,9 @@ async def beat(here: Here, worker_id: WorkerId, said: WorkerBeat) -> Response:
     return Response(status_code=204)
 
 
-@router.delete("/workers/{worker_id}", status_code=204, operation_id="worker_leaves", dependencies=[Depends(_service)])
+@router.delete(
+    "/workers/{worker_id}", status_code=204, operation_id="worker_leaves", dependencies=[Depends(services_only)]
+)
 async def leave(here: Here, worker_id: WorkerId) -> Response:
     async with here.database.transaction() as session:
         await workers.leave(session, worker_id)

@@ -52,7 +52,7 @@ STREAM: Responses = {
 CREATED: Responses = {200: {"model": Job, "description": "The same Idempotency-Key made this job before."}}
 
 
-def _labels(asked: Sequence[str] | None) -> dict[str, str]:
+def labels_of(asked: Sequence[str] | None) -> dict[str, str]:
     return dict(item.split("=", 1) for item in asked or [])
 
 
@@ -177,7 +177,7 @@ def kind_router(kind: JobKind) -> APIRouter:
         cursor: IdCursor = None,
         limit: Limit = 50,
     ) -> Response:
-        filters = service.Filters(project, [kind], states or [], _labels(labels), text)
+        filters = service.Filters(project, [kind], states or [], labels_of(labels), text)
         return await _list(here, caller, filters, cursor, limit)
 
     _orders(router, "/jobs", kind, f"{kind}_job")
@@ -199,7 +199,7 @@ async def list_jobs(
     cursor: IdCursor = None,
     limit: Limit = 50,
 ) -> Response:
-    filters = service.Filters(project, kinds or [], states or [], _labels(labels), text)
+    filters = service.Filters(project, kinds or [], states or [], labels_of(labels), text)
     return await _list(here, caller, filters, cursor, limit)
 
 

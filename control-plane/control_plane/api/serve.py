@@ -11,7 +11,8 @@ from control_plane.settings import settings
 
 
 class Server(uvicorn.Server):
-    """Told to exit, it first ends the live streams, which would otherwise be waited for; their readers come back."""
+    """Told to exit, it first ends what would otherwise be waited for: live streams, gateways that wait for news.
+    All of them come back."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
@@ -22,6 +23,7 @@ class Server(uvicorn.Server):
         context = getattr(self._app.state, "context", None)
         if context is not None:
             context.live.close()
+            context.snapshots.close()
 
 
 def serve() -> None:

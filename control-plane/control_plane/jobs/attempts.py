@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from control_plane.datasets.finding import dataset_input, light_rows
 from control_plane.datasets.rows import DatasetRow, JobDatasetRow
+from control_plane.deployments.after_training import deploy_made
 from control_plane.hints import MODELS, job_hint
 from control_plane.jobs import events, logs, metrics
 from control_plane.jobs.lifecycle import Happening
@@ -207,4 +208,5 @@ async def _finish(session: AsyncSession, job: JobRow, outcome: Outcome, changes:
     done = outcome.status in {"succeeded", "stopped"} and job.state in {JobState.succeeded, JobState.stopped}
     if moved and done and outcome.result and "models" in outcome.result:
         job.result = await register_produced(session, job, outcome.result, attempt_prefix(job))
+        await deploy_made(session, job, job.result["models"], changes)
         changes.hints.add(MODELS)

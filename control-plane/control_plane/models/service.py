@@ -100,6 +100,7 @@ async def _check_unused(session: AsyncSession, row: ModelRow) -> None:
             409, "model_in_use", f"Job {reader} has not ended and reads {what}.", field="model",
             hint="Stop the job or wait for its end, then delete the model.",
         )  # fmt: skip
+    await _check_not_deployed(session, row, what)
     made = await made_with(session, row)
     if made:
         raise Refusal(
@@ -108,6 +109,26 @@ async def _check_unused(session: AsyncSession, row: ModelRow) -> None:
             f"{what[0].upper()}{what[1:]} is what {_names_of(made)} was made with.",
             field="model",
             hint="Delete what was made with it first.",
+        )
+
+
+_DEPLOYED = text("""
+SELECT d.name FROM deployments d
+WHERE EXISTS (SELECT 1 FROM deployment_revisions r WHERE r.deployment_id = d.id AND r.model_id = :id)
+   OR EXISTS (SELECT 1 FROM deployment_adapters a WHERE a.deployment_id = d.id AND a.model_id = :id)
+ORDER BY d.id LIMIT 10
+""")
+
+
+async def _check_not_deployed(session: AsyncSession, row: ModelRow, what: str) -> None:
+    names = list((await session.execute(_DEPLOYED, {"id": row.id})).scalars())
+    if names:
+        raise Refusal(
+            409,
+            "model_in_use",
+            f"{what[0].upper()}{what[1:]} is deployed: {', '.join(names)}.",
+            field="model",
+            hint="Delete the deployment, take the adapter out of it, or give it another model first.",
         )
 
 

@@ -17,10 +17,11 @@ _OUTDONE = {"epochs": "maxSteps", "warmupRatio": "warmupSteps"}
 """Fields that mean nothing beside another."""
 _MOST_STEPS = 10**15
 _THE_SWEEPS_OWN = frozenset({"name", "project", "priority", "labels"})
+_NOT_TRIED = frozenset({"deploy"})
 FIELDS = {
     alias: name
     for name, field in TrainingRequest.model_fields.items()
-    if (alias := field.alias or name) not in _THE_SWEEPS_OWN
+    if (alias := field.alias or name) not in _THE_SWEEPS_OWN | _NOT_TRIED
 }
 
 
@@ -43,6 +44,11 @@ def checked_parameters(request: SweepRequest) -> dict[str, dict[str, Any]]:
         spelled[name] = given
         found[name] = _checked(name, given, parameter, request.method)
     _check_conflicts(found, request.base)
+    if request.base.deploy:
+        raise refusal(
+            "conflicting_fields", "base.deploy", "a sweep's trials are not deployed one by one.",
+            "Leave it out, and deploy the best model when the sweep has ended: POST /api/deployments.",
+        )  # fmt: skip
     return found
 
 

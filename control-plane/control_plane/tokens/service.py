@@ -19,6 +19,7 @@ from imts_shared.contracts.tokens import Token, secret_name
 MOST_TOKENS = 100
 KINDS = frozenset({JobKind.training, JobKind.export, JobKind.evaluation})
 """The jobs that are given tokens."""
+HUBS = ("huggingface", "modelscope")
 HINTED_FROM = 21
 
 
@@ -108,6 +109,19 @@ async def for_attempt(session: AsyncSession, kind: str, project: str, sealer: Se
     for row in await _of(session, project):
         try:
             opened.secrets[secret_name(row.name)] = _value(row, sealer)
+        except Unreadable:
+            opened.troubles.append(_trouble(row))
+    return opened
+
+
+async def hub_tokens(session: AsyncSession, project: str, sealer: Sealer) -> Opened:
+    """What the engines of a project's deployments are given: only what fetches models."""
+    opened = Opened()
+    for row in await _of(session, project):
+        if row.name not in HUBS:
+            continue
+        try:
+            opened.secrets[row.name] = _value(row, sealer)
         except Unreadable:
             opened.troubles.append(_trouble(row))
     return opened

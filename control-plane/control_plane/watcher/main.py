@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import control_plane.tables  # noqa: F401 - a foreign key must find its table
 from control_plane.database import Database
+from control_plane.deployments.leases import look_after
 from control_plane.hints import QUEUE, Hints
 from control_plane.jobs.references import References
 from control_plane.settings import ControlPlaneSettings, settings
@@ -85,6 +86,7 @@ class Watcher:
         work = [
             asyncio.create_task(self._dispatch_loop()),
             asyncio.create_task(self._every(LOOK_SECONDS, self._end_silent)),
+            asyncio.create_task(self._every(LOOK_SECONDS, self._place_deployments)),
             asyncio.create_task(self.deliveries.run()),
             asyncio.create_task(self.upkeep.run()),
             asyncio.create_task(self.sweeps.run()),
@@ -106,6 +108,9 @@ class Watcher:
 
     async def _end_silent(self) -> None:
         await end_silent_attempts(self.database, self.hints)
+
+    async def _place_deployments(self) -> None:
+        await look_after(self.database, self.hints)
 
     async def _dispatch_loop(self) -> None:
         while True:

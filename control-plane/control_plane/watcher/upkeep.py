@@ -86,7 +86,8 @@ class Upkeep:
 
     async def forget_workers(self) -> None:
         async with self._database.transaction() as session:
-            await session.execute(text("DELETE FROM workers WHERE seen_at < clock_timestamp() - interval '1 day'"))
+            for table in ("workers", "inference_workers"):
+                await session.execute(text(f"DELETE FROM {table} WHERE seen_at < clock_timestamp() - interval '1 day'"))
 
     async def sweep_uploads(self) -> None:
         """Uploads whose request died with its process."""

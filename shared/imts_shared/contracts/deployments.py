@@ -77,6 +77,9 @@ class Phase(StrEnum):
     warming = "warming up"
 
 
+_OPTIONS = {"propertyNames": {"pattern": r"^(--)?[A-Za-z][A-Za-z0-9_.-]{0,99}$"}}
+
+
 class AdapterRequest(Request):
     model: ModelReference = Field(description="A registered adapter of the deployment's base.")
     name: ServedName | None = Field(None, description="Default: the adapter's own name.")
@@ -92,7 +95,10 @@ class DeploymentRequest(Request):
     replicas: int = Field(1, ge=0, le=64)
     engine: Engine | None = Field(None, description="Default: llamacpp for GGUF, else vllm.")
     engine_args: dict[str, Any] = Field(
-        default_factory=dict, max_length=200, description="The engine's own options, such as max_model_len: 4096."
+        default_factory=dict,
+        max_length=200,
+        description="The engine's own options, such as max_model_len: 4096.",
+        json_schema_extra=_OPTIONS,  # type: ignore[arg-type]
     )
     adapters: Annotated[list[ServedName | AdapterRequest], Field(max_length=64)] = Field(default_factory=list)
     gpu: Annotated[int, Field(ge=0, le=64)] | None = Field(
@@ -120,7 +126,7 @@ class DeploymentChange(Request):
     """What is left out stays. A new model, engineArgs, gpu or port starts a new version beside the old one."""
 
     model: ModelReference | None = None
-    engine_args: Annotated[dict[str, Any], Field(max_length=200)] | None = None
+    engine_args: Annotated[dict[str, Any], Field(max_length=200, json_schema_extra=_OPTIONS)] | None = None
     gpu: Annotated[int, Field(ge=0, le=64)] | None = None
     port: Annotated[int, Field(ge=1024, le=65_535)] | None = None
     replicas: Annotated[int, Field(ge=0, le=64)] | None = None
@@ -223,6 +229,7 @@ class DeploymentEvent(Answer):
 
 class DeploymentEvents(Answer):
     items: list[DeploymentEvent]
+    next_cursor: str | None = None
 
 
 class DeploymentLine(Answer):
@@ -249,3 +256,15 @@ class DeploymentMetrics(Answer):
     """What the engines count, newest known: running, waiting, cacheUse, requests, promptTokens, ..."""
 
     replicas: list[ReplicaMetrics]
+
+
+class ModelStatus(Answer):
+    """Whether a model is served, and by which deployment."""
+
+    model: str
+    model_id: str | None = None
+    loaded: bool = Field(description="Requests for it are answered now.")
+    state: DeploymentState | None = Field(None, description="Of its deployment, or of it as an adapter.")
+    message: str | None = None
+    name: str | None = Field(None, description="What callers of the gateway give as `model`.")
+    deployment: Deployment | None = None

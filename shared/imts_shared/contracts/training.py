@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from imts_shared.contracts.base import Answer, Request
+from imts_shared.contracts.deployments import ServedName
 from imts_shared.contracts.envelope import JobRequest
 from imts_shared.contracts.inputs import DatasetInput, Device
 from imts_shared.contracts.llamafactory import looks_like_llamafactory, request_from_llamafactory
@@ -27,6 +28,15 @@ class Quantization(Request):
     double: bool = True
 
 
+class DeployWish(Request):
+    """Where what was trained is served."""
+
+    name: ServedName | None = Field(None, description="What callers give as `model`. Default: the model's own name.")
+    deployment: ServedName | None = Field(
+        None, description="A deployment that takes the adapter, or changes to the model. Default: as POST would."
+    )
+
+
 class TrainingRequest(JobRequest):
     """Fine-tune a model."""
 
@@ -40,7 +50,9 @@ class TrainingRequest(JobRequest):
     learning_rate: float = Field(5e-5, gt=0, le=10)
     epochs: float = Field(3.0, gt=0, le=100_000)
     max_steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(None, description="Instead of epochs.")
-    max_samples: Annotated[int, Field(ge=1)] | None = Field(None, description="Rows taken of each data set.")
+    max_samples: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        None, description="Rows taken of each data set."
+    )
 
     template: Annotated[str, StringConstraints(max_length=100)] | None = Field(
         None, description="Chat template; by default the one that fits the model."
@@ -52,7 +64,7 @@ class TrainingRequest(JobRequest):
     val_size: Annotated[float, Field(ge=0, le=1_000_000)] | None = Field(
         None, description="Share (below 1) or number of rows held back for evaluation."
     )
-    eval_steps: Annotated[int, Field(ge=1)] | None = None
+    eval_steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     eval_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
 
     lora_rank: Annotated[int, Field(ge=1, le=4096)] | None = None
@@ -72,7 +84,7 @@ class TrainingRequest(JobRequest):
         "reduce_lr_on_plateau", "cosine_with_min_lr", "warmup_stable_decay",
     ] = "linear"  # fmt: skip
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    warmup_steps: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     optimizer: Annotated[str, StringConstraints(max_length=100)] | None = None
     weight_decay: Annotated[float, Field(ge=0, le=10)] | None = None
     max_grad_norm: Annotated[float, Field(ge=0, le=1e6)] | None = None
@@ -95,7 +107,9 @@ class TrainingRequest(JobRequest):
     temperature: Annotated[float, Field(gt=0, le=10)] | None = Field(None, description="grpo: of the answers.")
 
     logging_steps: int = Field(1, ge=1, le=1_000_000)
-    save_steps: Annotated[int, Field(ge=1)] | None = Field(None, description="A checkpoint every so many steps.")
+    save_steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        None, description="A checkpoint every so many steps."
+    )
     save_minutes: float = Field(
         10, ge=0, le=100_000, description="And one when so much time has passed since the last; 0: never."
     )
@@ -129,6 +143,7 @@ class TrainingRequest(JobRequest):
     output_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")] | None = Field(
         None, description="The name under which the model is registered."
     )
+    deploy: bool | DeployWish = Field(False, description="Serve what was trained as soon as the job has succeeded.")
     trust_remote_code: bool = Field(False, description="Only for a model that an admin has allowed it for.")
     advanced: Annotated[dict[str, Any], Field(max_length=300)] = Field(
         default_factory=dict, description="Anything else that LLaMA-Factory takes, by its own names."

@@ -1,0 +1,142 @@
+"""What an inference worker says, and what it is told to look after."""
+
+from collections import defaultdict
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import and_, or_, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from control_plane.database import parse_id
+from control_plane.deployments import events
+from control_plane.deployments.idle import make_room, sleep_if_idle
+from control_plane.deployments.leases import assign, lease_end, let_go, release_silent
+from control_plane.deployments.reports import take, take_adapters
+from control_plane.deployments.rows import DeploymentRow, InferenceWorkerRow
+from control_plane.deployments.settling import settle
+from control_plane.deployments.wanted import wanted_by
+from control_plane.hints import DEPLOYMENTS
+from control_plane.jobs.transitions import Changes, database_now
+from control_plane.settings import settings
+from control_plane.tokens.sealing import Sealer
+from imts_shared.contracts.deployments import DeploymentReason, DeploymentState
+from imts_shared.contracts.serving import ReplicaReport, SyncAnswer, SyncRequest
+
+BEAT_SECONDS = 1.0
+
+
+async def sync(session: AsyncSession, said: SyncRequest, changes: Changes) -> SyncAnswer:
+    """Applies the reports, renews the leases and answers with all that the worker shall run, in one transaction."""
+    last = await _note_worker(session, said)
+    if said.batch >= last:
+        await _apply(session, said, changes, repeated=said.batch == last)
+    await release_silent(session, changes)
+    await assign(session, changes)
+    rules = settings()
+    return SyncAnswer(
+        deployments=await wanted_by(session, said.worker_id, Sealer.of(rules)),
+        lease_seconds=rules.lease_seconds,
+        beat_seconds=min(BEAT_SECONDS, rules.lease_seconds / 5),
+    )
+
+
+async def _note_worker(session: AsyncSession, said: SyncRequest) -> int:
+    """The last batch before this one in the worker's life. The row's lock puts two syncs of one worker into order: a
+    late one, whose answer nobody waits for any more, changes nothing."""
+    now = await database_now(session)
+    before = await session.get(InferenceWorkerRow, said.worker_id, with_for_update=True, populate_existing=True)
+    new_life = before is None or before.pid != said.pid or (said.batch == 1 and before.batch > 1)
+    last = 0 if before is None or new_life else before.batch
+    values = {
+        "name": said.name,
+        "host": said.host,
+        "pid": said.pid,
+        "version": said.version,
+        "launcher": said.launcher,
+        "engines": {str(engine): how for engine, how in said.engines.items()},
+        "devices": [device.model_dump(mode="json", by_alias=False) for device in said.devices],
+        "gpus_free": max(0, said.gpus_free),
+        "memory_bytes": max(0, said.memory_bytes),
+        "draining": said.draining,
+        "batch": max(last, said.batch),
+        "started_at": now if before is None or new_life else before.started_at,
+        "seen_at": now,
+    }
+    statement = insert(InferenceWorkerRow).values(id=said.worker_id, **values)
+    await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+    return last
+
+
+async def _apply(session: AsyncSession, said: SyncRequest, changes: Changes, *, repeated: bool) -> None:
+    reported: dict[UUID, list[ReplicaReport]] = defaultdict(list)
+    for report in said.replicas:
+        identity = parse_id(report.deployment_id)
+        if identity is not None:
+            reported[identity].append(report)
+    now = await database_now(session)
+    rows = await _own(session, said, list(reported), lease_end(now))
+    hungry: list[DeploymentRow] = []
+    for row in rows:
+        if not repeated:
+            await _take_words(session, row, said)
+        reports = reported.get(row.id, [])
+        if await take(session, row, reports, now):
+            changes.hints.add(DEPLOYMENTS)
+            await settle(session, row, changes)
+        if await take_adapters(session, row, reports, now):
+            changes.hints.add(DEPLOYMENTS)
+        await sleep_if_idle(session, row, now, changes)
+        if not reports and (said.draining or not _wants(row)):
+            await _release(session, row, changes)
+        elif _wants(row) and any(_is_hungry(one) for one in reports):
+            hungry.append(row)
+    await session.flush()
+    if hungry:
+        await make_room(session, hungry[0], changes)
+
+
+async def _own(session: AsyncSession, said: SyncRequest, reported: list[UUID], lease: datetime) -> list[DeploymentRow]:
+    """The worker's deployments, locked, with those that nobody has and whose engines still run here: a worker that was
+    not heard for a while gets them back without a new start."""
+    adopted = and_(
+        col(DeploymentRow.worker_id).is_(None),
+        col(DeploymentRow.id).in_(reported),
+        text("NOT deployments.stopped AND NOT deployments.asleep AND deployments.replicas > 0"),
+    )
+    mine = col(DeploymentRow.worker_id) == said.worker_id
+    query = (
+        select(DeploymentRow)
+        .where(mine if said.draining else or_(mine, adopted))
+        .order_by(col(DeploymentRow.id))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    rows = list((await session.execute(query)).scalars())
+    for row in rows:
+        row.worker_id, row.lease_until = said.worker_id, lease
+        row.waiting_reason = row.waiting_message = None
+    return rows
+
+
+async def _take_words(session: AsyncSession, row: DeploymentRow, said: SyncRequest) -> None:
+    identity = str(row.id)
+    await events.append_lines(session, row, [line for line in said.lines if line.deployment_id == identity])
+    for message in said.messages:
+        if message.deployment_id == identity:
+            await events.append(session, row, message.at, ("message", {"text": message.text}))
+
+
+def _wants(row: DeploymentRow) -> bool:
+    given_up = row.state == str(DeploymentState.failed) and row.serving_revision is None
+    return row.replicas > 0 and not row.stopped and not row.asleep and not given_up
+
+
+def _is_hungry(report: ReplicaReport) -> bool:
+    return report.state == DeploymentState.pending and report.reason == DeploymentReason.no_room
+
+
+async def _release(session: AsyncSession, row: DeploymentRow, changes: Changes) -> None:
+    let_go(row)
+    await settle(session, row, changes)
