@@ -38,10 +38,7 @@ class Platform:
     def from_arguments(cls, arguments: argparse.Namespace) -> "Platform":
         url, key_file, database_url = arguments.url, arguments.key_file, arguments.database_url
         if not url:
-            status = subprocess.run([ROOT / "imts", "status", "--json"], capture_output=True, text=True, check=False)
-            told = json.loads(status.stdout)
-            if not told["ready"]:
-                raise SystemExit("The platform is not up: run ./imts up -d first.")
+            told = _status()
             url, key_file = told["url"], Path(told["api_key_file"])
             database_url = database_url or _local_database_url(key_file.parent)
         return cls(url, key_file.read_text().splitlines()[0], database_url)
@@ -82,6 +79,18 @@ class Platform:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute("DELETE FROM jobs WHERE project = %s", (project,))
             connection.execute("VACUUM ANALYZE jobs")
+
+
+def gateway_url() -> str:
+    return str(_status()["gateway_url"])
+
+
+def _status() -> dict[str, Any]:
+    status = subprocess.run([ROOT / "imts", "status", "--json"], capture_output=True, text=True, check=False)
+    told: dict[str, Any] = json.loads(status.stdout)
+    if not told["ready"]:
+        raise SystemExit("The platform is not up: run ./imts up -d first.")
+    return told
 
 
 def _local_database_url(secrets: Path) -> str:

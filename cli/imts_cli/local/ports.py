@@ -13,6 +13,7 @@ PORTS = {
     "watcher": ("IMTS_WATCHER_PORT", 8090),
     "training": ("IMTS_TRAINING_PORT", 8001),
     "training-worker": ("IMTS_TRAINING_WORKER_PORT", 8011),
+    "gateway": ("IMTS_INFERENCE_PORT", 8004),
     "analyzer": ("IMTS_ANALYZER_PORT", 8002),
     "analyzer-worker": ("IMTS_ANALYZER_WORKER_PORT", 8012),
 }

@@ -88,6 +88,7 @@ def platform_services(ports: Mapping[str, int]) -> tuple[Service, ...]:
             stop_order=0,
             stop_seconds=20,
         ),
+        http_service("gateway", "inference_service", "gateway", ports["gateway"]),
         *training_services(ports),
     )
 
@@ -145,5 +146,6 @@ def platform_environment(
         "IMTS_TRAINING_WORKER_PORT": str(ports["training-worker"]),
         "IMTS_ANALYZER_PORT": str(ports["analyzer"]),
         "IMTS_ANALYZER_WORKER_PORT": str(ports["analyzer-worker"]),
+        "IMTS_INFERENCE_PORT": str(ports["gateway"]),
         "PYTHONUNBUFFERED": "1",
     }

@@ -21,7 +21,7 @@ def status(home: Home) -> dict[str, Any]:
     return {
         "ready": up and ready and all(service["state"] == "ready" for service in services),
         "url": found.url if found is not None and up else None,
-        "gateway_url": None,
+        "gateway_url": next((service["url"] for service in services if service["name"] == "gateway"), None),
         "api_key_file": str(home.admin_key) if home.admin_key.exists() else None,
         "services": services,
     }

@@ -1,0 +1,1 @@
+"""Serves models: a gateway that callers speak to, and a worker that looks after the engines behind it."""

@@ -1,0 +1,120 @@
+"""What callers get wrong, and how it is said to them."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway.conftest import Served, gateway_process
+from tests.gateway.engines import engine
+from tests.gateway.platform_side import MEMBER, platform, served
+
+CHAT = "/v1/chat/completions"
+HEAD = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {MEMBER}\r\n"
+
+PATIENT = {f"IMTS_GATEWAY_{limit}_SECONDS": "60" for limit in ("FIRST_BYTE", "SILENCE", "WHOLE")}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        (b"", "invalid_json", None),
+        (b"{", "invalid_json", None),
+        (b'{"model": "tiny"} and more', "invalid_json", None),
+        (b'{"model": "tiny", "text": "\xff\xfe"}', "invalid_json", None),
+        (b'{"model": "tiny", "temperature": NaN}', "invalid_json", None),
+        (b"[" * 200_000, "invalid_json", None),
+        (b"[]", "invalid_json", None),
+        (b"{}", "missing_model", "model"),
+        (b'{"model": null}', "missing_model", "model"),
+        (b'{"model": ""}', "invalid_model", "model"),
+        (b'{"model": ["tiny"]}', "invalid_model", "model"),
+    ],
+)
+async def test_a_body_that_says_nothing_is_refused(door: Served, body: bytes, code: str, param: str | None) -> None:
+    async with engine() as one:
+        await door.serve(served("tiny", one.url))
+        status, content, _ = await door.gateway.post(CHAT, data=body)
+    error: dict[str, Any] = content["error"]
+    assert (status, error["type"], error["code"], error["param"]) == (400, "invalid_request_error", code, param)
+    assert "\\ufffd" not in error["message"]
+    assert one.bodies == []
+
+
+async def test_a_compressed_body_is_refused(door: Served) -> None:
+    status, content, _ = await door.gateway.post(CHAT, data=b"\x1f\x8b", headers={"content-encoding": "gzip"})
+    assert (status, content["error"]["code"]) == (415, "compressed_body")
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_body_over_the_limit_is_refused_and_the_refusal_read(door: Served, announced: bool) -> None:
+    """The caller goes on sending while the answer comes: it must not lose it to a reset connection."""
+    part = b"x" * 100_000
+
+    async def parts() -> Any:
+        for _ in range(520):
+            yield part
+
+    before = _resident(door.gateway.process.pid)
+    body: Any = part * 520 if announced else parts()
+    status, content, headers = await door.gateway.post(CHAT, data=body)
+    assert (status, content["error"]["code"], headers["connection"]) == (413, "body_too_large", "close")
+    assert _resident(door.gateway.process.pid) - before < 120_000_000
+
+
+async def test_a_body_that_does_not_arrive_is_not_waited_for(door: Served) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.gateway.port)
+    writer.write(HEAD.encode() + b'content-length: 100\r\n\r\n{"model":')
+    said = await asyncio.wait_for(reader.readuntil(b"}}"), 3)
+    writer.close()
+    assert said.startswith(b"HTTP/1.1 408")
+    assert b"body_timeout" in said
+
+
+async def test_a_request_id_that_could_do_harm_is_replaced(door: Served) -> None:
+    async with engine() as one:
+        await door.serve(served("tiny", one.url))
+        for given in ("with spaces", "x" * 500, "semi;colon"):
+            _, _, headers = await door.gateway.post(CHAT, json={"model": "tiny"}, headers={"x-request-id": given})
+            assert headers["x-request-id"].startswith("req-")
+    assert all(sent["x-request-id"].startswith("req-") for sent in one.headers)
+
+
+async def test_what_is_no_http_closes_its_own_connection_alone(door: Served) -> None:
+    for garbage in (b"\x00\xff\r\n\r\n", os.urandom(2_000), HEAD.encode() + b"x: a\x00b\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.gateway.port)
+        writer.write(garbage)
+        writer.write_eof()
+        said = await asyncio.wait_for(reader.read(), 3)
+        assert said == b"" or said.startswith(b"HTTP/1.1 400")
+        writer.close()
+    assert (await door.gateway.get("/healthz"))[0] == 200
+
+
+async def test_five_hundred_streams_at_once(tmp_path: Path) -> None:
+    async with platform() as here, engine() as one:
+        with gateway_process(tmp_path, here.url, **PATIENT) as gateway:
+            await gateway.until_up()
+            await gateway.until_knows(here.publish(served("tiny", one.url)))
+            one.go_on.clear()
+            asking = [asyncio.create_task(_streamed(gateway.port)) for _ in range(500)]
+            while one.running < 500:
+                await asyncio.sleep(0.05)
+            assert _resident(gateway.process.pid) < 300_000_000
+            one.go_on.set()
+            assert set(await asyncio.gather(*asking)) == {b"[DONE]"}
+
+
+async def _streamed(port: int) -> bytes:
+    body = b'{"model": "tiny", "stream": true}'
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{HEAD}content-length: {len(body)}\r\n\r\n".encode() + body)
+    said = await reader.readuntil(b"0\r\n\r\n")
+    writer.close()
+    return said.rpartition(b"data: ")[2].split(b"\n")[0]
+
+
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
