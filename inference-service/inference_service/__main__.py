@@ -1,0 +1,15 @@
+"""`python -m inference_service worker`"""
+
+import sys
+
+from imts_shared.service.command import main, serve
+
+
+def _worker() -> None:
+    from inference_service.settings import settings
+
+    serve("inference_service.worker.app:app", settings(), settings().inference_worker_port)
+
+
+if __name__ == "__main__":
+    sys.exit(main("inference_service", {"worker": _worker}, sys.argv[1:]))
