@@ -20,7 +20,7 @@ class InferenceSettings(Settings):
         None, description="A Python that has vLLM, as in a container; else an environment is made for it."
     )
     engine_installer: str | None = Field(
-        None, description="The command that makes vLLM's environment and prints where its Python is."
+        None, description="The command that makes vLLM's environment (with --gpu added for GPUs) and prints its Python."
     )
     llama_server: str = Field("llama-server", description="llama.cpp's server, by name or path; it serves GGUF.")
     training_url: str = Field(

@@ -15,6 +15,7 @@ PORTS = {
     "training-worker": ("IMTS_TRAINING_WORKER_PORT", 8011),
     "analyzer": ("IMTS_ANALYZER_PORT", 8002),
     "analyzer-worker": ("IMTS_ANALYZER_WORKER_PORT", 8012),
+    "inference-worker": ("IMTS_INFERENCE_WORKER_PORT", 8014),
 }
 OFFSET = "IMTS_PORT_OFFSET"
 

@@ -1,6 +1,7 @@
 """What one machine runs, as data: the supervisor knows no service by name."""
 
 import os
+import shlex
 import signal
 import sys
 import urllib.error
@@ -88,6 +89,14 @@ def platform_services(ports: Mapping[str, int]) -> tuple[Service, ...]:
             stop_order=0,
             stop_seconds=20,
         ),
+        http_service(
+            "inference-worker",
+            "inference_service",
+            "worker",
+            ports["inference-worker"],
+            stop_order=0,
+            stop_seconds=20,
+        ),
         *training_services(ports),
     )
 
@@ -128,6 +137,8 @@ def platform_environment(
         "IMTS_CONTROL_PLANE_URL": f"http://127.0.0.1:{ports['control-plane']}",
         "IMTS_ANALYZER_URL": f"http://127.0.0.1:{ports['analyzer']}",
         "IMTS_TRAINING_URL": f"http://127.0.0.1:{ports['training']}",
+        "IMTS_INFERENCE_URL": f"http://127.0.0.1:{ports['inference-worker']}",
+        "IMTS_ENGINE_INSTALLER": shlex.join([sys.executable, "-m", "imts_cli.bootstrap", "engine"]),
     }
     for variable, secret in (("IMTS_SERVICE_KEY", "service-key"), ("IMTS_SECRET_KEY", "secret-key")):
         if variable not in os.environ and variable not in in_file:
@@ -145,5 +156,6 @@ def platform_environment(
         "IMTS_TRAINING_WORKER_PORT": str(ports["training-worker"]),
         "IMTS_ANALYZER_PORT": str(ports["analyzer"]),
         "IMTS_ANALYZER_WORKER_PORT": str(ports["analyzer-worker"]),
+        "IMTS_INFERENCE_WORKER_PORT": str(ports["inference-worker"]),
         "PYTHONUNBUFFERED": "1",
     }

@@ -12,6 +12,7 @@ from typing import Literal
 from loguru import logger
 
 from imts_shared.contracts.deployments import DeploymentReason
+from imts_shared.worker.gpus import found
 from inference_service.engines.arguments import Options
 from inference_service.launch.program import run
 from inference_service.settings import InferenceSettings
@@ -97,7 +98,9 @@ class VllmEnvironment:
             )
         say("Installing vLLM; this happens once on a machine.")
         environment = {**os.environ, "IMTS_HOME": str(self._home)}
-        lines = await run(shlex.split(self._rules.engine_installer), environment, say)
+        gpus = await asyncio.to_thread(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        command = [*shlex.split(self._rules.engine_installer), *(["--gpu"] if gpus else [])]
+        lines = await run(command, environment, say)
         python = Path(lines[-1]) if lines else Path()
         if not os.access(python, os.X_OK):
             raise CannotServe(
