@@ -41,17 +41,15 @@ def alive(pid: int) -> bool:
         return False
 
 
-def marked(run: str) -> list[int]:
-    """Every process that was started by this test's worker, however deep below it."""
-    mark = f"IMTS_RUN_ID={run}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and alive(int(folder.name)):
-            try:
-                if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
-            except OSError:
-                continue
+def below(pid: int) -> list[int]:
+    """All descendants."""
+    found: list[int] = []
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in tasks.read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found += [one for child in children for one in (child, *below(child))]
     return found
 
 
@@ -60,7 +58,6 @@ class Worker:
         self.plane = plane
         self.home = home
         self.port = free_port()
-        self.run = f"test-{os.getpid()}-{self.port}"
         home.mkdir(parents=True, exist_ok=True)
         self.log = home / f"worker-{self.port}.log"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("IMTS_")}
@@ -73,7 +70,6 @@ class Worker:
             "IMTS_CONTROL_PLANE_URL": plane.url,
             "IMTS_TRAINING_URL": "http://127.0.0.1:1",
             "IMTS_INFERENCE_WORKER_PORT": str(self.port),
-            "IMTS_RUN_ID": self.run,
             **more,
         }
         with self.log.open("w") as log:
@@ -117,9 +113,11 @@ class Worker:
         until(lambda: self.plane.replica(name, revision, number) is None, seconds, lambda: self.plane.replicas)
 
     def processes(self) -> list[int]:
-        return [pid for pid in marked(self.run) if pid != self.process.pid]
+        """Guards and engines, as long as the worker lives."""
+        return below(self.process.pid)
 
     def end(self) -> None:
+        left = self.processes()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -127,4 +125,4 @@ class Worker:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        until(lambda: not marked(self.run), 20, lambda: marked(self.run))
+        until(lambda: not any(alive(pid) for pid in left), 20, lambda: left)
