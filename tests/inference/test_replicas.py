@@ -90,6 +90,12 @@ def test_what_the_user_got_wrong_is_not_tried_again(worker: Worker, plane: Plane
         assert words in found["message"] + found.get("hint", "")
 
 
+def test_a_builtin_model_waits_for_the_service_that_makes_it(worker: Worker, plane: Plane) -> None:
+    plane.want("one", [revision("builtin:tiny-qwen3", engine="llamacpp")])
+    until(lambda: (plane.replica("one") or {}).get("restarts"), 10)
+    assert "the training service, which makes it, does not answer" in plane.replica("one")["message"]
+
+
 def test_a_taken_port_is_named_and_harms_nobody(worker: Worker, plane: Plane, gguf: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

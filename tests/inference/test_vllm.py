@@ -54,6 +54,7 @@ def worker(
         IMTS_ENGINE_PYTHON=engine_python,
         IMTS_MODEL_ROOTS=f'["{home}"]',
         IMTS_INFERENCE_CACHE_GB="1",
+        IMTS_HUB_OFFLINE="true",
     )
     yield worker
     worker.end()
@@ -148,6 +149,14 @@ def test_a_truncated_file_is_named_within_a_second(url: str, worker: Worker, pla
     assert found["reason"] == "bad_model"
     assert "model.safetensors is cut short: 100000000 bytes" in found["message"]
     assert chat(url, "Hello")["message"]["content"]
+
+
+def test_a_hub_id_that_cannot_be_fetched_is_told_with_a_way_out(url: str, worker: Worker, plane: Plane) -> None:
+    plane.want("hub", [revision("Qwen/Qwen3-0.6B")])
+    found = worker.state("hub", "failed", 20)
+    assert found["reason"] == "bad_model"
+    assert "stay offline" in found["message"]
+    plane.forget("hub")
 
 
 def test_what_only_vllm_can_refuse_is_told_in_its_words(url: str, worker: Worker, plane: Plane) -> None:

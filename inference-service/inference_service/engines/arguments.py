@@ -92,6 +92,9 @@ class Options:
             self._options[name] = Option(one["flag"], one["type"], bool(one.get("several")), choices)
             self._names |= dict.fromkeys([name, *one["names"]], name)
 
+    def knows(self, name: str) -> bool:
+        return name in self._names
+
     def checked(self, given: Mapping[str, Any]) -> list[Note]:
         return [note for name, value in given.items() if (note := self._fault(name, value)) is not None]
 

@@ -1,7 +1,6 @@
 """From how an engine ended and what it said last to a reason and its cure."""
 
 import re
-import signal
 from collections.abc import Iterable
 
 from imts_shared.contracts.deployments import DeploymentReason
@@ -9,15 +8,27 @@ from inference_service.trouble import CannotServe
 
 ROOM = "Give max_model_len or max_num_seqs a smaller value, take a smaller or quantized model, or stop another one."
 _PREFIX = re.compile(r"^\(\w+ pid=\d+\)\s*|^(INFO|WARNING|ERROR) [\d-]+ [\d:]+ \[[^\]]*\]\s*")
+_CHATTER = re.compile(r"^(?:\(\w+ pid=\d+\)\s*)?(?:INFO|WARNING|DEBUG)\b")
 _ERROR = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)\b: ?(.*)|^error: (.*)", re.IGNORECASE)
 LORA_UNKNOWN = "does not support LoRA"
 
 
-def explained(code: int, lines: Iterable[str], *, killed_for_memory: bool = False) -> CannotServe:
-    """`killed_for_memory`: the kernel has ended a process of this machine for want of memory meanwhile."""
-    said = [_PREFIX.sub("", _PREFIX.sub("", line)).strip() for line in lines]
+def explained(code: int, lines: Iterable[str], *, killed_for_memory: bool = False, served: bool = False) -> CannotServe:
+    """`killed_for_memory`: the kernel has ended a process of this machine for want of memory meanwhile. `served`: it
+    was ready before, so neither its arguments nor its files are to blame."""
+    said = [_PREFIX.sub("", _PREFIX.sub("", line)).strip() for line in lines if not _CHATTER.search(line)]
     text = "\n".join(said)
     words = _last_error(said)
+    if killed_for_memory or _memory(text):
+        return CannotServe(DeploymentReason.out_of_memory, f"The engine ran out of memory: {words}", ROOM)
+    return (None if served else _mistake(code, said, text, words)) or CannotServe(
+        DeploymentReason.engine_error,
+        f"The engine {f'was ended by signal {-code}' if code < 0 else f'ended with code {code}'}: {words}",
+        "The deployment's log has all of its lines.",
+    )
+
+
+def _mistake(code: int, said: list[str], text: str, words: str) -> CannotServe | None:
     if code == 2 and "error: " in text:
         return CannotServe(
             DeploymentReason.bad_arguments, f"The engine refuses its arguments: {words}", "Change engineArgs."
@@ -28,15 +39,13 @@ def explained(code: int, lines: Iterable[str], *, killed_for_memory: bool = Fals
             "Another program listens on the engine's port.",
             "Name another port, or leave it out and any free one is taken.",
         )
-    if killed_for_memory or (code == -signal.SIGKILL and "oom" in text.lower()) or _memory(text):
-        return CannotServe(DeploymentReason.out_of_memory, f"The engine ran out of memory: {words}", ROOM)
     if "larger than the available KV cache memory" in text or "No available memory for the cache blocks" in text:
         return CannotServe(DeploymentReason.no_room, f"The engine's cache is too small: {words}", ROOM, final=True)
     if "SafetensorError" in text or "MetadataIncompleteBuffer" in text or "gguf_init_from_file" in text:
         return CannotServe(
             DeploymentReason.bad_model, f"The model's weights are damaged: {words}", "Bring the model's files again."
         )
-    if "trust_remote_code" in text and "Error" in text:
+    if "trust_remote_code=True" in text:
         return CannotServe(
             DeploymentReason.bad_model,
             "This model brings its own code, which is not run unless an admin has allowed it.",
@@ -48,10 +57,7 @@ def explained(code: int, lines: Iterable[str], *, killed_for_memory: bool = Fals
         return CannotServe(
             DeploymentReason.bad_arguments, f"The engine refuses its arguments: {words}", "Change engineArgs."
         )
-    ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-    return CannotServe(
-        DeploymentReason.engine_error, f"The engine {ended}: {words}", "The deployment's log has all of its lines."
-    )
+    return None
 
 
 def _memory(text: str) -> bool:

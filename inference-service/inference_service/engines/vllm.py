@@ -33,7 +33,8 @@ def start(
     """Of arguments that were checked. `lora`: the largest rank that an adapter may have; None where none can be."""
     on_cpu = {} if place.gpus else CPU_DEFAULTS
     chosen = {**_parsers(model.path, place, given), **_size(place, given), **DEFAULTS, **on_cpu}
-    arguments = {**{name: value for name, value in chosen.items() if name not in given}, **given}
+    chosen = {name: value for name, value in chosen.items() if options.knows(name) and name not in given}
+    arguments = {**chosen, **given}
     if lora is not None:
         arguments.setdefault("max_lora_rank", lora)
         arguments.setdefault("max_loras", USUAL_LORAS)
@@ -62,7 +63,11 @@ def _parsers(folder: Path, place: Place, given: Mapping[str, Any]) -> dict[str, 
     fits = families.family(folder)
     chosen: dict[str, Any] = {}
     if fits.tool_parser:
-        chosen |= {"enable_auto_tool_choice": True, "tool_call_parser": fits.tool_parser}
+        chosen |= {
+            "enable_auto_tool_choice": True,
+            "tool_call_parser": fits.tool_parser,
+            "tool_strict_level": "parameter",  # the arguments of a call always fit the function's schema
+        }
     if fits.reasoning_parser:
         chosen["reasoning_parser"] = fits.reasoning_parser
     if fits.tools_template and "chat_template" not in given:

@@ -286,7 +286,7 @@ class EngineRun:
         if self._rank is not None and any(failures.LORA_UNKNOWN in line for line in lines):
             self.without_adapters = True
             return CannotServe(DeploymentReason.engine_error, "This kind of model takes no adapters in this engine.")
-        trouble = failures.explained(code, lines, killed_for_memory=oom_kills() > self._oom_kills)
+        trouble = failures.explained(code, lines, killed_for_memory=oom_kills() > self._oom_kills, served=self.ready)
         if trouble.reason == DeploymentReason.port_taken and self._owner.revision.port is None:
             return CannotServe(DeploymentReason.engine_error, "Somebody else took the engine's port first.")
         return trouble
