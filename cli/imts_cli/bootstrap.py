@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-PACKAGES = ("shared", "cli", "control-plane", "analyzer-service", "training-service")
+PACKAGES = ("shared", "cli", "control-plane", "analyzer-service", "training-service", "inference-service")
 TRAINING_PACKAGES = ("shared", "training-service")
 TORCH = "torch==2.13.0"
 GGUF_TOOLS = "gguf-tools"
 """A lock, and the folder of a training environment that it is installed into, beside the packages and not among them:
 the converter brings a package `gguf` of its own (docs/decisions/0007-gguf.md)."""
+
+ENGINE, ENGINE_GPU = "engine", "engine-gpu"
+"""vLLM's environments: none of our packages is in them (docs/decisions/0013-engines.md)."""
 
 TRAINS = ("up", "quickstart")
 """Commands that start the training service, which has an environment of its own."""
@@ -71,6 +74,26 @@ def main(root: str, arguments: list[str]) -> int:
     return become(environment / "bin" / "python", ["-m", "imts_cli", *arguments])
 
 
+def install_engine(arguments: list[str]) -> int:
+    """`python -m imts_cli.bootstrap engine [--gpu]`, as the inference worker runs it when vLLM is first needed. Prints
+    where its Python is."""
+    if arguments[:1] != [ENGINE] or arguments[1:] not in ([], ["--gpu"]):
+        print("usage: python -m imts_cli.bootstrap engine [--gpu]", file=sys.stderr)
+        return 2
+    tree = Path(__file__).resolve().parents[2]
+    home = Path(os.environ.get("IMTS_HOME") or tree / ".imts").absolute()
+    try:
+        environment = prepared(tree, home, ENGINE_GPU if arguments[1:] else ENGINE)
+    except BootstrapError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"vLLM cannot be installed into {home}: {error.strerror or error}.", file=sys.stderr)
+        return 1
+    print(environment / "bin" / "python")
+    return 0
+
+
 def become(program: Path, arguments: list[str]) -> NoReturn:
     os.execv(program, [str(program), *arguments])  # noqa: S606
 
@@ -92,10 +115,12 @@ def test(tree: Path, home: Path, environment: Path, pytest_arguments: list[str])
     os.chdir(tree)
     try:
         training = prepared(tree, home, "training-dev")
+        engine = prepared(tree, home, ENGINE)
     except BootstrapError as error:
         print(error, file=sys.stderr)
         return 1
     os.environ["IMTS_TEST_TRAINING_PYTHON"] = str(training / "bin" / "python")
+    os.environ["IMTS_TEST_ENGINE_PYTHON"] = str(engine / "bin" / "python")
     for name in [name for name in os.environ if name.startswith("IMTS_") and not name.startswith("IMTS_TEST_")]:
         del os.environ[name]
     os.environ["PATH"] = f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -143,19 +168,28 @@ def _trains(name: str) -> bool:
     return name.startswith("training")
 
 
+def _engine(name: str) -> bool:
+    return name in (ENGINE, ENGINE_GPU)
+
+
 def packages(name: str) -> tuple[str, ...]:
+    if _engine(name):
+        return ()
     return TRAINING_PACKAGES if _trains(name) else PACKAGES
 
 
 def fingerprint(tree: Path, name: str) -> str:
-    digest = hashlib.sha256(f"{sys.executable} {sys.version} {platform.machine()} {tree}".encode())
+    # the engine's is made by whoever needs it first, from whichever environment that runs in
+    python = Path(sys.executable).resolve() if _engine(name) else sys.executable
+    digest = hashlib.sha256(f"{python} {sys.version} {platform.machine()} {tree}".encode())
     for path in (
         tree / "locks" / f"{name}.txt",
         *(tree / package / "pyproject.toml" for package in packages(name)),
     ):
         digest.update(path.read_bytes())
-    if _trains(name):
+    if _trains(name) or _engine(name):
         digest.update(TORCH.encode())
+    if _trains(name):
         digest.update((tree / "locks" / f"{GGUF_TOOLS}.txt").read_bytes())
     return digest.hexdigest()
 
@@ -176,23 +210,34 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _install(tree: Path, home: Path, name: str, environment: Path, *, afresh: bool) -> None:
-    what = "what training needs (torch among it, 2 GB and more)" if _trains(name) else "IMTS"
-    print(f"Installing {what} into {environment}: this happens once.", file=sys.stderr, flush=True)
+    print(f"Installing {_contents(name)} into {environment}: this happens once.", file=sys.stderr, flush=True)
     uv = find_uv(tree, home)
     settings = uv_settings(os.environ)
     python = environment / "bin" / "python"
     if afresh or not python.exists():
         _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, environment], settings)
     lock = tree / "locks" / f"{name}.txt"
-    _run([uv, "pip", "sync", "--python", python, "--require-hashes", lock], settings)
+    # each start of an engine imports thousands of modules in two processes
+    compiled = ["--compile-bytecode"] if _engine(name) else []
+    _run([uv, "pip", "sync", "--python", python, "--require-hashes", *compiled, lock], settings)
+    if _trains(name) or _engine(name):
+        backend = "cpu" if name == ENGINE else "auto"
+        chosen = [] if settings.get("UV_FIND_LINKS") else [f"--torch-backend={backend}"]
+        _run([uv, "pip", "install", "--quiet", "--python", python, *chosen, *compiled, TORCH], settings)
     if _trains(name):
-        chosen = [] if settings.get("UV_FIND_LINKS") else ["--torch-backend=auto"]
-        _run([uv, "pip", "install", "--quiet", "--python", python, *chosen, TORCH], settings)
         _install_gguf_tools(uv, python, tree, environment, settings)
+    if not packages(name):
+        return
     editable = [part for package in packages(name) for part in ("-e", tree / package)]
     _run(
         [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--no-build-isolation", *editable], settings
     )
+
+
+def _contents(name: str) -> str:
+    if _engine(name):
+        return "vLLM (torch among it, 2 GB and more)"
+    return "what training needs (torch among it, 2 GB and more)" if _trains(name) else "IMTS"
 
 
 def _install_gguf_tools(uv: str, python: Path, tree: Path, environment: Path, settings: dict[str, str]) -> None:
@@ -271,3 +316,7 @@ def _run(command: list[object], environment: dict[str, str]) -> None:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it gave no reason"
+
+
+if __name__ == "__main__":
+    sys.exit(install_engine(sys.argv[1:]))

@@ -1,15 +1,21 @@
-"""`python -m inference_service gateway`"""
+"""`python -m inference_service gateway|worker`"""
 
 import sys
 
-from imts_shared.service.command import main
+from imts_shared.service.command import main, serve
 
 
 def _gateway() -> None:
-    from inference_service.gateway.process import main as serve
+    from inference_service.gateway.process import main as work
 
-    serve()
+    work()
+
+
+def _worker() -> None:
+    from inference_service.settings import settings
+
+    serve("inference_service.worker.app:app", settings(), settings().inference_worker_port)
 
 
 if __name__ == "__main__":
-    sys.exit(main("inference_service", {"gateway": _gateway}, sys.argv[1:]))
+    sys.exit(main("inference_service", {"gateway": _gateway, "worker": _worker}, sys.argv[1:]))

@@ -6,11 +6,19 @@ default in the class. The file is `$IMTS_CONFIG`, else `$IMTS_HOME/imts.yaml`.
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+def _parted(value: Any) -> Any:
+    return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+
+Folders = Annotated[list[Path], NoDecode, BeforeValidator(_parted)]
+"""Written in the environment like PATH."""
 
 
 class SettingsFileError(ValueError):
@@ -56,6 +64,9 @@ class Settings(BaseSettings):
     profile: Literal["dev", "prod"] = Field("dev", description="Which part of the file's `profiles` is in force.")
     home: Path = Field(Path(".imts"), description="Where a single machine keeps its state.")
     host: str = Field("127.0.0.1", description="The address that servers listen on.")
+    gpu_locks_folder: Path | None = Field(
+        None, description="Where the holders of this machine's GPUs keep their locks; by default `gpus` in the home."
+    )
     redis_url: SecretStr = Field(description="Redis or Valkey, the doorbell between watcher and workers.")
     storage_url: str = Field(description="Where files lie: file:///path or s3://bucket/prefix.")
     storage_options: dict[str, str] = Field(
@@ -65,6 +76,10 @@ class Settings(BaseSettings):
     control_plane_url: str = Field("http://127.0.0.1:8080", description="Where the control plane answers.")
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
     log_format: Literal["text", "json"] = Field("text", description="json in containers.")
+
+    @property
+    def gpu_locks(self) -> Path:
+        return (self.gpu_locks_folder or self.home / "gpus").absolute()
 
     @classmethod
     def settings_customise_sources(

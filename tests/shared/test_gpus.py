@@ -1,6 +1,8 @@
 """GPUs of a worker: never lent twice, always given back."""
 
 import random
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -96,3 +98,34 @@ def test_only_what_the_worker_may_see_is_found(
         assert [device.memory_bytes for device in devices] == [81559 * 2**20, None, 100 * 2**20]
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     assert found() == []
+
+
+ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+from imts_shared.contracts.internal import Device
+from imts_shared.worker.gpus import Gpus
+gpus = Gpus([Device(kind="cuda", index=i, name="X") for i in range(2)], Path(sys.argv[1]))
+print(gpus.taken(1), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_device_that_another_process_holds_is_lent_by_nobody_else(tmp_path: Path) -> None:
+    mine = Gpus([Device(kind="cuda", index=i, name="X") for i in range(2)], tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", ANOTHER_PROCESS, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as another:
+        assert another.stdout is not None
+        assert another.stdout.readline() == "['0']\n"
+        assert mine.free() == 1
+        assert mine.taken(2) is None
+        assert mine.taken(1) == ["1"]
+        assert mine.free() == 0
+        another.kill()
+        another.wait()
+        assert mine.free() == 1
+        with mine.lent(1) as lent:
+            assert lent == ["0"]
+    mine.give_back(["1"])
+    assert mine.free() == 2

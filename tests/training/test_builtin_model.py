@@ -1,5 +1,6 @@
 """The model that comes with the platform: made right, and trained by the stages that people begin with."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from tests.training import material
 from tests.training.conftest import Place
 from tests.training.using import apart
 from training_service.models import builtin
+from training_service.models.making import NotMade, Workshop
 
 KNOWN_IDS = [19556, 905, 216, 33, 34, 35, 28, 216, 18645, 250, 48392, 138, 17]
 """Of SmolLM2's own tokenizer."""
@@ -34,3 +36,23 @@ def test_it_learns(place: Place, stage: str, form: str, rows: list[dict[str, Any
     assert run.losses[8] < 0.8 * run.losses[1]
     [model] = run.result["models"]
     assert "adapter_model.safetensors" in place.files(model["prefix"])
+
+
+def test_it_is_made_for_who_has_no_frameworks(tmp_path: Path) -> None:
+    workshop = Workshop()
+    assert not workshop.asked(tmp_path, "tiny-qwen3")
+    until = time.monotonic() + 120
+    while not workshop.asked(tmp_path, "tiny-qwen3"):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert builtin.is_made(tmp_path, "tiny-qwen3")
+
+
+def test_what_its_maker_said_last_is_told(tmp_path: Path) -> None:
+    blocked = tmp_path / "builtin"
+    blocked.write_text("a file where the folder should be")
+    workshop = Workshop()
+    with pytest.raises(NotMade, match=r"FileExistsError|NotADirectoryError"):
+        for _ in range(600):
+            assert not workshop.asked(tmp_path, "tiny-qwen3")
+            time.sleep(0.1)

@@ -9,7 +9,9 @@ import httpx
 import psutil
 from fastapi import Depends, Request
 from loguru import logger
+from pydantic import Field
 
+from imts_shared.contracts.base import Answer
 from imts_shared.contracts.internal import Device
 from imts_shared.contracts.problems import Problem
 from imts_shared.contracts.training import CheckRequest, Estimate, TrainingCheck, TrainingRequest
@@ -17,6 +19,8 @@ from imts_shared.service.app import Key, Refused, create, problem, services_only
 from imts_shared.worker import gpus
 from training_service import checks
 from training_service.estimate import Device as Place
+from training_service.models import builtin
+from training_service.models.making import NotMade, Workshop
 from training_service.settings import settings
 
 
@@ -61,6 +65,32 @@ async def estimate(_request: TrainingRequest, asked: Request, key: Key) -> Estim
     found = (await _check(await _resolved(await asked.body(), key))).estimate
     assert found is not None
     return found
+
+
+class BuiltinModel(Answer):
+    folder: str
+    ready: bool = Field(description="While it is not, it is being made; ask again.")
+
+
+_workshop = Workshop()
+
+
+@app.post(
+    "/models/builtin/{name}",
+    response_model=BuiltinModel,
+    dependencies=[Depends(_service)],
+    summary="Make a built-in model, for services that have no frameworks",
+)
+def make_builtin(name: str) -> BuiltinModel:
+    if name not in builtin.TEMPLATES:
+        known = ", ".join(builtin.TEMPLATES)
+        raise Refused(problem(404, "unknown_model", f"There is no builtin:{name}.", hint=f"Built in are {known}."))
+    models = settings().models
+    try:
+        ready = _workshop.asked(models, name)
+    except NotMade as error:
+        raise Refused(problem(503, "not_made", f"builtin:{name} could not be made: {error}")) from error
+    return BuiltinModel(folder=str(models / "builtin" / name), ready=ready)
 
 
 async def _check(request: CheckRequest) -> TrainingCheck:

@@ -1,14 +1,11 @@
 """The training service's settings."""
 
-import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import Field, field_validator
-from pydantic_settings import NoDecode
+from pydantic import Field
 
-from imts_shared.settings import Settings
+from imts_shared.settings import Folders, Settings
 
 
 class TrainingSettings(Settings):
@@ -23,7 +20,7 @@ class TrainingSettings(Settings):
     models_folder: Path | None = Field(
         None, description="Where models are made and downloaded to; by default `models` in the home."
     )
-    model_roots: Annotated[list[Path], NoDecode] = Field(
+    model_roots: Folders = Field(
         default_factory=list, description="Folders under which a job may name a model by its path, with : between them."
     )
     hub_offline: bool = Field(False, description="Never ask a model hub, whatever the network allows.")
@@ -35,11 +32,6 @@ class TrainingSettings(Settings):
     allow_internal_rewards: bool = Field(
         False, description="Whether a job's reward endpoint may lie on this machine or in a private network."
     )
-
-    @field_validator("model_roots", mode="before")
-    @classmethod
-    def as_a_path_is_written(cls, value: Any) -> Any:
-        return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
     @property
     def models(self) -> Path:

@@ -9,7 +9,7 @@ from training_service.settings import settings
 
 def main() -> None:
     rules = settings()
-    gpus = Gpus(found(os.environ.get("CUDA_VISIBLE_DEVICES")))
+    gpus = Gpus(found(os.environ.get("CUDA_VISIBLE_DEVICES")), rules.gpu_locks)
     _before_any_import_of_torch()
     run_worker(
         service="training-service",

@@ -16,6 +16,7 @@ PORTS = {
     "gateway": ("IMTS_INFERENCE_PORT", 8004),
     "analyzer": ("IMTS_ANALYZER_PORT", 8002),
     "analyzer-worker": ("IMTS_ANALYZER_WORKER_PORT", 8012),
+    "inference-worker": ("IMTS_INFERENCE_WORKER_PORT", 8014),
 }
 OFFSET = "IMTS_PORT_OFFSET"
 

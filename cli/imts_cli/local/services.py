@@ -1,6 +1,7 @@
 """What one machine runs, as data: the supervisor knows no service by name."""
 
 import os
+import shlex
 import signal
 import sys
 import urllib.error
@@ -89,6 +90,14 @@ def platform_services(ports: Mapping[str, int]) -> tuple[Service, ...]:
             stop_seconds=20,
         ),
         http_service("gateway", "inference_service", "gateway", ports["gateway"]),
+        http_service(
+            "inference-worker",
+            "inference_service",
+            "worker",
+            ports["inference-worker"],
+            stop_order=0,
+            stop_seconds=20,
+        ),
         *training_services(ports),
     )
 
@@ -129,6 +138,8 @@ def platform_environment(
         "IMTS_CONTROL_PLANE_URL": f"http://127.0.0.1:{ports['control-plane']}",
         "IMTS_ANALYZER_URL": f"http://127.0.0.1:{ports['analyzer']}",
         "IMTS_TRAINING_URL": f"http://127.0.0.1:{ports['training']}",
+        "IMTS_INFERENCE_URL": f"http://127.0.0.1:{ports['inference-worker']}",
+        "IMTS_ENGINE_INSTALLER": shlex.join([sys.executable, "-m", "imts_cli.bootstrap", "engine"]),
     }
     for variable, secret in (("IMTS_SERVICE_KEY", "service-key"), ("IMTS_SECRET_KEY", "secret-key")):
         if variable not in os.environ and variable not in in_file:
@@ -147,5 +158,6 @@ def platform_environment(
         "IMTS_ANALYZER_PORT": str(ports["analyzer"]),
         "IMTS_ANALYZER_WORKER_PORT": str(ports["analyzer-worker"]),
         "IMTS_INFERENCE_PORT": str(ports["gateway"]),
+        "IMTS_INFERENCE_WORKER_PORT": str(ports["inference-worker"]),
         "PYTHONUNBUFFERED": "1",
     }

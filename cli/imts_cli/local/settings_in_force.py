@@ -16,6 +16,7 @@ CLASSES = (
     ("control_plane.settings", "ControlPlaneSettings"),
     ("analyzer_service.settings", "AnalyzerSettings"),
     ("training_service.settings", "TrainingSettings"),
+    ("inference_service.settings", "InferenceSettings"),
 )
 """By name: the command stands beside the services and is not built on them."""
 

@@ -5,6 +5,7 @@ import hmac
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -57,9 +58,11 @@ def create(
     *,
     failure: Problem,
     start: Callable[[], None] | None = None,
+    running: Callable[[], AbstractAsyncContextManager[None]] | None = None,
     **about: Any,
 ) -> FastAPI:
-    """`failure` is what is answered when the code fails; `start` is called once when the app starts."""
+    """`failure` is what is answered when the code fails; `start` is called once when the app starts; `running` is
+    entered then, and left when the app ends."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -67,7 +70,8 @@ def create(
         start_logging(name, config.log_level, config.log_format)
         if start is not None:
             start()
-        yield
+        async with running() if running is not None else contextlib.nullcontext():
+            yield
 
     app = FastAPI(version=version(distribution), lifespan=lifespan, **about)
     _answer_health(app, name)

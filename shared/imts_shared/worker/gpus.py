@@ -1,14 +1,18 @@
-"""The GPUs of a worker, lent to one attempt at a time."""
+"""The GPUs of a machine, lent to one attempt or engine at a time."""
 
+import fcntl
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 from imts_shared.contracts.internal import Device
 
 MIB = 2**20
+LOOK_SECONDS = 1.0
 
 
 def found(visible: str | None = None) -> list[Device]:
@@ -45,11 +49,17 @@ def _device(line: str, allowed: list[str] | None) -> Device | None:
 
 
 class Gpus:
-    """The control plane sends no more work than there are devices, so that whoever asks is rarely kept waiting."""
+    """Who lends a device holds a lock on its file, so that a job and a deployment, which know nothing of each other,
+    never hold one device at once; the kernel lets go of the lock when the holder dies.
 
-    def __init__(self, devices: list[Device]) -> None:
+    The control plane sends no more work than there are devices, so that whoever asks is rarely kept waiting.
+    """
+
+    def __init__(self, devices: list[Device], locks: Path | None = None) -> None:
+        """Without `locks` nobody else on this machine uses the devices."""
         self.devices = devices
-        self._free = [str(device.index) for device in devices]
+        self._locks = locks
+        self._held: dict[str, IO[str] | None] = {}
         self._changed = threading.Condition()
 
     @contextmanager
@@ -57,11 +67,61 @@ class Gpus:
         """As many as asked for, by default one; none where the worker has none."""
         count = min(1 if asked is None else asked, len(self.devices))
         with self._changed:
-            self._changed.wait_for(lambda: len(self._free) >= count)
-            mine, self._free = self._free[:count], self._free[count:]
+            while (mine := self.taken(count)) is None:
+                self._changed.wait(LOOK_SECONDS)
         try:
             yield mine
         finally:
-            with self._changed:
-                self._free = sorted([*self._free, *mine], key=int)
-                self._changed.notify_all()
+            self.give_back(mine)
+
+    def taken(self, count: int) -> list[str] | None:
+        """As many as asked for, to be given back; None while fewer are free."""
+        with self._changed:
+            mine: dict[str, IO[str] | None] = {}
+            for device in self.devices:
+                if len(mine) == count:
+                    break
+                index = str(device.index)
+                if index in self._held:
+                    continue
+                if self._locks is None:
+                    mine[index] = None
+                elif (lock := self._lock(index)) is not None:
+                    mine[index] = lock
+            if len(mine) < count:
+                _let_go(mine)
+                return None
+            self._held |= mine
+            return list(mine)
+
+    def give_back(self, mine: list[str]) -> None:
+        with self._changed:
+            _let_go({index: self._held.pop(index) for index in mine})
+            self._changed.notify_all()
+
+    def free(self) -> int:
+        """How many nobody holds now."""
+        with self._changed:
+            others = [str(device.index) for device in self.devices if str(device.index) not in self._held]
+            if self._locks is None:
+                return len(others)
+            locks = {index: lock for index in others if (lock := self._lock(index)) is not None}
+            _let_go(locks)
+            return len(locks)
+
+    def _lock(self, index: str) -> IO[str] | None:
+        assert self._locks is not None
+        self._locks.mkdir(parents=True, exist_ok=True)
+        lock = (self._locks / f"gpu-{index}.lock").open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            return None
+        return lock
+
+
+def _let_go(locks: Mapping[str, IO[str] | None]) -> None:
+    for lock in locks.values():
+        if lock is not None:
+            lock.close()

@@ -1,13 +1,19 @@
 """The guard: a small process between a worker and an engine, the engine's parent and the only one who signals it.
 
+A worker forks it and the engine from a process of its own (worker/child.py), or runs this file with the command of an
+engine that is another program: `python -I guard.py TELL COMMAND...`. Commands come by the standard input then, and the
+engine's pid is written into the descriptor TELL.
+
 It is never frozen itself, so it hears the end of the worker while the engine stands still, and as the parent it can
 signal the engine's group without ever meeting somebody else's: the number stays taken until the guard lets it go.
 """
 
+import ctypes
 import os
 import resource
 import select
 import signal
+import sys
 from contextlib import suppress
 from enum import Enum
 from time import monotonic
@@ -52,7 +58,8 @@ class Guard:
     worker dies: the pipe ends, and the engine's whole group with it.
     """
 
-    def __init__(self, engine: int, commands: int, child_ends: int, pulse_seconds: float) -> None:
+    def __init__(self, engine: int, commands: int, child_ends: int, pulse_seconds: float | None) -> None:
+        """Without `pulse_seconds` the engine needs no pulse: it may go on while the worker stands still."""
         self._engine = engine
         self._commands = commands
         self._child_ends = child_ends
@@ -64,10 +71,7 @@ class Guard:
         """Until the engine has ended; then ends in the same way, whatever the engine left running being ended too."""
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         while not self._ended():
-            left = self._heard + self._pulse_seconds - monotonic()
-            ready, _, _ = select.select(
-                [self._commands, self._child_ends], [], [], None if self._frozen else max(0.0, left)
-            )
+            ready, _, _ = select.select([self._commands, self._child_ends], [], [], self._patience())
             if self._child_ends in ready:
                 with suppress(BlockingIOError):
                     os.read(self._child_ends, 256)
@@ -77,11 +81,17 @@ class Guard:
                     self._signal(signal.SIGKILL)
                     os.waitid(os.P_PID, self._engine, os.WEXITED | os.WNOWAIT)
                 self._obey(said)
-            elif not self._frozen and monotonic() - self._heard >= self._pulse_seconds:
+            elif self._patience() == 0:
                 self._freeze()
         self._signal(signal.SIGKILL)
         _, status = os.waitpid(self._engine, 0)
         _end_like(os.waitstatus_to_exitcode(status))
+
+    def _patience(self) -> float | None:
+        """Seconds until the engine must be frozen."""
+        if self._frozen or self._pulse_seconds is None:
+            return None
+        return max(0.0, self._heard + self._pulse_seconds - monotonic())
 
     def _ended(self) -> bool:
         return os.waitid(os.P_PID, self._engine, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -121,3 +131,39 @@ def _end_like(code: int) -> NoReturn:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code if code >= 0 else 1)
+
+
+def run(tell: int, command: list[str]) -> NoReturn:
+    os.setsid()
+    child_ends = wake_on_child_end()
+    guard = os.getpid()
+    engine = os.fork()
+    if engine == 0:
+        os.close(tell)
+        _become(command, guard)
+    os.write(tell, f"{engine}\n".encode())
+    os.close(tell)
+    for ours in (sys.stdout.fileno(), sys.stderr.fileno()):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), ours)
+    Guard(engine, sys.stdin.fileno(), child_ends, None).watch()
+
+
+def _become(command: list[str], guard: int) -> NoReturn:
+    """Its own group, and an end with the guard should even that be killed."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != guard:
+            os._exit(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+    try:
+        os.execvp(command[0], command)  # noqa: S606
+    except OSError as error:
+        os.write(2, f"{command[0]} cannot be run: {error.strerror}\n".encode())
+        os._exit(127)
+
+
+if __name__ == "__main__":
+    run(int(sys.argv[1]), sys.argv[2:])

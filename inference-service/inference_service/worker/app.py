@@ -1,0 +1,112 @@
+"""The inference worker: an API that checks, and behind it the work."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+from fastapi import Depends
+from pydantic import Field
+
+from imts_shared.contracts.base import Request
+from imts_shared.contracts.deployments import Engine
+from imts_shared.contracts.problems import Problem
+from imts_shared.contracts.training import FieldNote
+from imts_shared.service.app import create, problem, services_only
+from imts_shared.worker.gpus import Gpus, found
+from imts_shared.worker.scratch import Scratch
+from inference_service.engines import llamacpp
+from inference_service.engines.environment import VllmEnvironment
+from inference_service.models.finding import Finder
+from inference_service.room import GIB, SHARE, Room
+from inference_service.settings import settings
+from inference_service.worker.engine_run import Engines
+from inference_service.worker.said import Said
+from inference_service.worker.shelf import Shelf
+from inference_service.worker.sync import Sync
+
+NOT_YET = "vLLM is not installed here yet, so its arguments are checked when it starts."
+"""Installing it takes longer than anybody waits for an answer."""
+
+
+class EngineCheck(Request):
+    engine: Engine
+    engine_args: dict[str, Any] = Field(default_factory=dict, max_length=200)
+
+
+class EngineChecked(Request):
+    ok: bool
+    notes: list[FieldNote] = Field(default_factory=list)
+
+
+@cache
+def environment() -> VllmEnvironment:
+    return VllmEnvironment(settings())
+
+
+@contextlib.asynccontextmanager
+async def _working() -> AsyncIterator[None]:
+    rules = settings()
+    budget = int(rules.inference_memory_gb * GIB) if rules.inference_memory_gb else int(_memory() * SHARE)
+    said = Said()
+    gpus = Gpus(await asyncio.to_thread(found, os.environ.get("CUDA_VISIBLE_DEVICES")), rules.gpu_locks)
+    finder = Finder(rules, environment())
+    scratch_home = rules.home.absolute() / "scratch" / "inference-service"
+    scratch_home.mkdir(parents=True, exist_ok=True)
+    engines = Engines(rules, gpus, Room(budget), said, finder, environment(), scratch_home)
+    sync = Sync(engines, Shelf(engines))
+    scratch = Scratch(scratch_home, sync.worker_id)
+    engines.folder = scratch.folder
+    working = [
+        asyncio.create_task(sync.run(), name="sync"),
+        asyncio.create_task(environment().look(), name="options"),
+    ]
+    yield
+    for task in working:
+        task.cancel()
+    await asyncio.gather(*working, return_exceptions=True)
+    await sync.leave()
+    scratch.remove()
+
+
+def _memory() -> int:
+    """Of the machine, or of the container."""
+    total = int(psutil.virtual_memory().total)
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            total = min(total, int(Path(limit).read_text()))
+    return total
+
+
+app = create(
+    "inference-worker",
+    "imts-inference-service",
+    settings,
+    failure=problem(500, "check_failed", "The check failed; the worker's log says why."),
+    running=_working,
+    title="IMTS inference worker",
+    description="Runs engines for the control plane. Deployments are asked for there.",
+)
+
+
+@app.post(
+    "/check",
+    response_model=EngineChecked,
+    dependencies=[Depends(services_only(settings))],
+    responses={401: {"model": Problem}},
+    summary="Whether an engine would take these arguments",
+)
+async def check(request: EngineCheck) -> EngineChecked:
+    if request.engine == Engine.llamacpp:
+        faults = llamacpp.checked(request.engine_args)
+    else:
+        options = environment().options
+        if options is None:
+            return EngineChecked(ok=True, notes=[FieldNote(level="warning", field="engineArgs", message=NOT_YET)])
+        faults = options.checked(request.engine_args)
+    notes = [FieldNote(level=one.level, field=one.field, message=one.message, hint=one.hint) for one in faults]
+    return EngineChecked(ok=not notes, notes=notes)

@@ -1,0 +1,61 @@
+"""All replicas of this worker."""
+
+import asyncio
+from collections.abc import Iterable
+
+from loguru import logger
+
+from imts_shared.contracts.serving import ReplicaReport, WantedDeployment
+from inference_service.worker.engine_run import Engines
+from inference_service.worker.reconcile import Do, Key, actions
+from inference_service.worker.replica import Replica
+
+
+class Shelf:
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+        self._replicas: dict[Key, Replica] = {}
+
+    def reports(self) -> list[ReplicaReport]:
+        self._forget()
+        return [replica.report() for replica in self._replicas.values()]
+
+    def match(self, wanted: Iterable[WantedDeployment]) -> None:
+        """Begins whatever leads from what is here to what is wanted; nothing here waits for it."""
+        by_id = {one.id: one for one in wanted}
+        self._forget()
+        for key, replica in self._replicas.items():
+            if key.deployment_id in by_id:
+                replica.update(by_id[key.deployment_id])
+        held = {key: replica.draining for key, replica in self._replicas.items()}
+        for action in actions(by_id.values(), held):
+            logger.bind(do=action.do.value, replica=str(action.key)).info("replica")
+            match action.do:
+                case Do.end:
+                    self._replicas[action.key].end()
+                case Do.drain:
+                    self._replicas[action.key].drain(by_id[action.key.deployment_id].drain_seconds)
+                case Do.resume:
+                    self._replicas[action.key].resume()
+                case Do.start:
+                    self._start(action.key, by_id[action.key.deployment_id])
+
+    async def end(self) -> None:
+        for replica in self._replicas.values():
+            replica.end()
+        await asyncio.gather(*(replica.ended() for replica in self._replicas.values()))
+        self._replicas.clear()
+
+    def _start(self, key: Key, wanted: WantedDeployment) -> None:
+        def siblings() -> list[Key]:
+            return [
+                other
+                for other, replica in self._replicas.items()
+                if other.deployment_id == key.deployment_id and other != key and not replica.draining
+            ]
+
+        self._replicas[key] = Replica(self._engines, key, wanted, siblings)
+
+    def _forget(self) -> None:
+        for key in [key for key, replica in self._replicas.items() if replica.over]:
+            del self._replicas[key]
