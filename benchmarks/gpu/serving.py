@@ -1,4 +1,4 @@
-"""A deployment through the gateway beside `vllm bench serve` at its engine: the same prompts, one run.
+"""A deployment through the gateway beside `vllm bench serve` at its engine: prompts of one length, one run.
 
 PYTHONPATH=benchmarks python benchmarks/gpu/serving.py --model NAME --engine-url URL --engine-python PYTHON
     --tokenizer FOLDER
@@ -32,7 +32,7 @@ async def main() -> None:
     parser.add_argument("--concurrent", type=int, nargs="+", default=[1, 16, 64, 256])
     parser.add_argument("--waves", type=int, default=4, help="Requests for each of the concurrent ones.")
     parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--words", type=int, default=200)
+    parser.add_argument("--words", type=int, default=200, help="Of a prompt; of vLLM's tool, as many tokens.")
     arguments = parser.parse_args()
     platform = Platform.from_arguments(arguments)
     ours = Address(arguments.gateway_url or gateway_url(), arguments.model, platform.key)
@@ -58,16 +58,13 @@ def _vllm_bench(
     arguments: argparse.Namespace, url: str, key: str, concurrent: int, count: int, seed: int
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        asked = Path(folder, "prompts.jsonl")
-        texts = prompts(count, arguments.words, seed=1_000 * seed + concurrent)
-        asked.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
         command = [
             arguments.engine_python, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai",
             "--base-url", url, "--endpoint", "/v1/completions", "--model", arguments.model,
-            "--tokenizer", arguments.tokenizer, "--dataset-name", "custom", "--dataset-path", str(asked),
-            "--custom-output-len", str(arguments.tokens), "--skip-chat-template", "--num-prompts", str(count),
-            "--max-concurrency", str(concurrent), "--ignore-eos", "--temperature", "0", "--save-result",
-            "--result-dir", folder, "--result-filename", "result.json",
+            "--tokenizer", arguments.tokenizer, "--dataset-name", "random", "--random-input-len", str(arguments.words),
+            "--random-output-len", str(arguments.tokens), "--seed", str(1_000 * seed + concurrent),
+            "--num-prompts", str(count), "--max-concurrency", str(concurrent), "--ignore-eos", "--temperature", "0",
+            "--save-result", "--result-dir", folder, "--result-filename", "result.json",
         ]  # fmt: skip
         environment = {**os.environ, "OPENAI_API_KEY": key}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
