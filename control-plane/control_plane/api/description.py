@@ -32,7 +32,9 @@ def _refuse_nul(schema: Any) -> None:
         if schema.get("type") == "string" and not _SAYS_MORE & schema.keys():
             schema["pattern"] = NO_NUL
         if schema.get("additionalProperties") not in (None, False):
-            schema.setdefault("propertyNames", {"pattern": NO_NUL})
+            names = schema.setdefault("propertyNames", {})
+            if not _SAYS_MORE & names.keys():
+                names["pattern"] = NO_NUL
         for place in ("additionalProperties", "items"):
             if schema.get(place) in (True, {}):
                 schema[place] = {"$ref": f"#/components/schemas/{_ANYTHING}"}
