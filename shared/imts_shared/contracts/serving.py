@@ -14,6 +14,7 @@ from imts_shared.contracts.models import ModelInput
 
 class AdapterReport(Request):
     name: str
+    model_id: str | None = Field(None, description="Which model was loaded under the name, where that is known.")
     state: Literal["pending", "loaded", "failed"]
     message: str | None = Field(None, max_length=2_000)
     seconds: float | None = None
@@ -74,6 +75,27 @@ class SyncRequest(Request):
     replicas: list[ReplicaReport] = Field(default_factory=list, max_length=1_000)
     lines: list[ReportedDeploymentLine] = Field(default_factory=list, max_length=5_000)
     messages: list[ReportedDeploymentMessage] = Field(default_factory=list, max_length=1_000)
+
+
+class EngineCheckRequest(Answer):
+    """An engine's arguments, as the control plane asks a worker's API before it stores them."""
+
+    engine: Engine
+    engine_args: dict[str, Any]
+
+
+class EngineNote(Answer):
+    """Something that an argument leads to; `error` keeps the engine from starting, `warning` does not."""
+
+    level: Literal["error", "warning"]
+    field: str
+    message: str
+    hint: str | None = None
+
+
+class EngineCheck(Answer):
+    ok: bool
+    notes: list[EngineNote] = Field(default_factory=list)
 
 
 class WantedModel(Answer):
