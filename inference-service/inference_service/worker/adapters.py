@@ -62,11 +62,15 @@ class Adapters:
             seconds = await client.load(one.name, folder)
         except (CannotServe, AdapterRefused) as error:
             self._say(f"Adapter {one.name} is not loaded: {error}")
-            return AdapterReport(name=one.name, state="failed", message=str(error)[:2_000])
+            return AdapterReport(name=one.name, model_id=_id(one), state="failed", message=str(error)[:2_000])
         self._say(f"Adapter {one.name} is loaded in {seconds:.2f} s.")
-        return AdapterReport(name=one.name, state="loaded", seconds=round(seconds, 3))
+        return AdapterReport(name=one.name, model_id=_id(one), state="loaded", seconds=round(seconds, 3))
 
 
 def _identity(one: WantedAdapter) -> str:
     registered = one.model.registered
     return f"{registered.id} {registered.sha256}" if registered is not None else one.model.named
+
+
+def _id(one: WantedAdapter) -> str | None:
+    return one.model.registered.id if one.model.registered is not None else None

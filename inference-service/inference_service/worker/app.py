@@ -6,16 +6,13 @@ import os
 from collections.abc import AsyncIterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import psutil
 from fastapi import Depends
-from pydantic import Field
 
-from imts_shared.contracts.base import Request
 from imts_shared.contracts.deployments import Engine
 from imts_shared.contracts.problems import Problem
-from imts_shared.contracts.training import FieldNote
+from imts_shared.contracts.serving import EngineCheck, EngineCheckRequest, EngineNote
 from imts_shared.service.app import create, problem, services_only
 from imts_shared.worker.gpus import Gpus, found
 from imts_shared.worker.scratch import Scratch
@@ -31,16 +28,6 @@ from inference_service.worker.sync import Sync
 
 NOT_YET = "vLLM is not installed here yet, so its arguments are checked when it starts."
 """Installing it takes longer than anybody waits for an answer."""
-
-
-class EngineCheck(Request):
-    engine: Engine
-    engine_args: dict[str, Any] = Field(default_factory=dict, max_length=200)
-
-
-class EngineChecked(Request):
-    ok: bool
-    notes: list[FieldNote] = Field(default_factory=list)
 
 
 @cache
@@ -95,18 +82,18 @@ app = create(
 
 @app.post(
     "/check",
-    response_model=EngineChecked,
+    response_model=EngineCheck,
     dependencies=[Depends(services_only(settings))],
     responses={401: {"model": Problem}},
     summary="Whether an engine would take these arguments",
 )
-async def check(request: EngineCheck) -> EngineChecked:
+async def check(request: EngineCheckRequest) -> EngineCheck:
     if request.engine == Engine.llamacpp:
         faults = llamacpp.checked(request.engine_args)
     else:
         options = environment().options
         if options is None:
-            return EngineChecked(ok=True, notes=[FieldNote(level="warning", field="engineArgs", message=NOT_YET)])
+            return EngineCheck(ok=True, notes=[EngineNote(level="warning", field="engineArgs", message=NOT_YET)])
         faults = options.checked(request.engine_args)
-    notes = [FieldNote(level=one.level, field=one.field, message=one.message, hint=one.hint) for one in faults]
-    return EngineChecked(ok=not notes, notes=notes)
+    notes = [EngineNote(level=one.level, field=one.field, message=one.message, hint=one.hint) for one in faults]
+    return EngineCheck(ok=not notes, notes=notes)

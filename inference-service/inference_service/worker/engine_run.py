@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from inference_service.engines.arguments import Options
 from inference_service.engines.environment import VllmEnvironment
 from inference_service.engines.speaking import EngineAway, EngineClient
 from inference_service.engines.starting import Model, Place, Start
-from inference_service.launch import process
+from inference_service.launch import ports, process
 from inference_service.models.finding import Finder
 from inference_service.settings import InferenceSettings
 from inference_service.trouble import CannotServe
@@ -36,6 +35,8 @@ LOOK_SECONDS = 2.0
 UP_SECONDS = 0.25
 FIRST_TOKEN_SECONDS = 120.0
 MEMORY_EVERY = 5
+MEMORY_STEP = 16 * 2**20
+"""A change that is smaller is no news."""
 HUB_TOKEN = "huggingface"  # noqa: S105
 
 
@@ -188,7 +189,7 @@ class EngineRun:
     def _start(self, gpus: list[str]) -> Start:
         assert self._model is not None
         revision = self._owner.revision
-        self._port = _port(revision.port, self._owner.key.number, self._engines.ports)
+        self._port = ports.chosen(revision.port, self._owner.key.number, self._engines.ports)
         self._engines.ports.add(self._port)
         others = len(self._engines.on_cpu - {self._owner.key})
         if not gpus:
@@ -276,7 +277,7 @@ class EngineRun:
         try:
             engine = psutil.Process(self._process.pid)
             members = [engine, *engine.children(recursive=True)]
-            return sum(int(one.memory_full_info().pss) for one in members)
+            return sum(int(one.memory_full_info().pss) for one in members) // MEMORY_STEP * MEMORY_STEP
         except (psutil.Error, AttributeError, OSError):
             return None
 
@@ -290,35 +291,6 @@ class EngineRun:
         if trouble.reason == DeploymentReason.port_taken and self._owner.revision.port is None:
             return CannotServe(DeploymentReason.engine_error, "Somebody else took the engine's port first.")
         return trouble
-
-
-def _port(named: int | None, number: int, taken: set[int]) -> int:
-    if named is not None:
-        port = named + number
-        if port in taken or port > 65_535 or not _free(port):
-            raise CannotServe(
-                DeploymentReason.port_taken,
-                f"Port {port} is taken on this machine.",
-                "Name another port, or leave it out and any free one is taken. A new version needs another one than"
-                " the running version beside it.",
-            )
-        return port
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in taken:
-            return port
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _cores() -> int:

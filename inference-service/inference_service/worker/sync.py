@@ -84,7 +84,7 @@ class Sync:
                 headers={"content-type": "application/json"},
             )
             if not answer.is_success:
-                self._missed(f"the control plane answers {answer.status_code}: {answer.text[:300]}")
+                self._missed(f"the control plane answers {answer.status_code}", answer.text[:300])
                 return None
             told = SyncAnswer.model_validate_json(answer.content)
         except httpx.TransportError as error:
@@ -107,7 +107,8 @@ class Sync:
         found = llamacpp.binary(self._engines.rules.llama_server) is not None
         return {Engine.vllm: vllm, Engine.llamacpp: "installed" if found else "missing"}
 
-    def _missed(self, why: str) -> None:
+    def _missed(self, why: str, details: str = "") -> None:
+        """Logged once for each cause, however long it lasts."""
         if why != self._why:
-            logger.bind(why=why).warning("sync failed")
+            logger.bind(why=why, details=details).warning("sync failed")
         self._why = why
