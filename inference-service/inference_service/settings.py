@@ -46,6 +46,10 @@ class InferenceSettings(Settings):
     engine_installer: str | None = Field(
         None, description="The command that makes vLLM's environment (with --gpu added for GPUs) and prints its Python."
     )
+    engine_host: str = Field("127.0.0.1", description="The address that engines listen on.")
+    engine_address: str = Field(
+        "127.0.0.1", description="Where gateways reach the engines of this worker: in a container, its name."
+    )
     llama_server: str = Field("llama-server", description="llama.cpp's server, by name or path; it serves GGUF.")
     training_url: str = Field(
         "http://127.0.0.1:8001", description="Where the training service answers, which makes the built-in models."

@@ -13,7 +13,9 @@ from imts_cli import bootstrap
 
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILES = sorted(ROOT.glob("*/Dockerfile"))
-SERVICES = ("api", "watcher", "analyzer", "analyzer-worker", "training", "training-worker")
+SERVICES = (
+    "api", "watcher", "analyzer", "analyzer-worker", "training", "training-worker", "gateway", "inference-worker",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -64,4 +66,6 @@ def test_services_are_built_find_each_other_and_hold_no_secret(compose: dict[str
         assert models in services["storage-owner"]["entrypoint"]
         assert not services[name]["environment"]["IMTS_DATABASE_URL"]
     assert services["training-worker"]["environment"]["HEALTH_PORT"] == "8011"
+    assert services["inference-worker"]["environment"]["IMTS_ENGINE_ADDRESS"] == "inference-worker"
+    assert {services[name]["build"]["target"] for name in ("gateway", "inference-worker")} == {"gateway", "worker"}
     assert (services["training"]["command"], services["training-worker"]["command"]) == (["api"], ["worker"])

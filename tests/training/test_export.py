@@ -1,5 +1,6 @@
 """Models are made whole or turned into GGUF, and what comes out is used before it is believed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -182,9 +183,15 @@ def test_a_damaged_adapter_registers_nothing(place: Place, adapter: ModelInput) 
     file = place.storage / str(adapter.prefix) / "adapter_model.safetensors"
     weights = load_file(file)
     save_file({name: np.full_like(values, np.nan) for name, values in weights.items()}, file)
+    changed = export(place, {"modelName": "colours"}, [adapter])
+    assert "adapter_model.safetensors has changed" in changed.outcome["message"]
+    manifest = file.with_name("manifest.json")
+    told = json.loads(manifest.read_text())
+    told["files"][file.name]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(told))
     run = export(place, {"modelName": "colours"}, [adapter])
     assert run.outcome["status"] == "failed"
-    assert not place.files("jobs/job/1/model")
+    assert not place.files("jobs/job/2/model")
 
 
 def test_a_full_disk_is_told_before_anything_is_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +209,7 @@ def test_an_order_to_stop_ends_it_between_steps(place: Place, adapter: ModelInpu
 
     run = export(place, {"modelName": "colours", "format": "gguf"}, [adapter], watch=stop)
     assert run.outcome["status"] == "stopped"
-    assert not place.files("jobs/job/1/model")
+    assert not place.files("jobs/job/2/model")
 
 
 def test_without_the_tools_the_words_say_what_to_install(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def start(named: str, model: Model, place: Place, given: Mapping[str, Any]) -> S
         raise CannotServe(DeploymentReason.bad_arguments, faults[0].message, faults[0].hint)
     command = [
         *(program, "--model", str(model.path), "--alias", place.name),
-        *("--host", "127.0.0.1", "--port", str(place.port), "--metrics", "--jinja"),
+        *("--host", place.host, "--port", str(place.port), "--metrics", "--jinja"),
         *(["--n-gpu-layers", "999"] if place.gpus and "n_gpu_layers" not in given else []),
     ]
     for name, value in given.items():

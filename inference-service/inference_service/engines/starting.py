@@ -21,6 +21,7 @@ class Place:
     port: int
     folder: Path
     gpus: list[str] = field(default_factory=list)
+    host: str = "127.0.0.1"
     cache_gb: int = 1
     cores: int = 1
     alone: bool = True

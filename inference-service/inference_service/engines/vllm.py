@@ -42,7 +42,7 @@ def start(
     command = [
         *(str(python), "-m", SERVER),
         *("--model", str(model.path), "--served-model-name", place.name),
-        *("--host", "127.0.0.1", "--port", str(place.port)),
+        *("--host", place.host, "--port", str(place.port)),
         *(["--enable-lora"] if lora is not None else []),
         *(["--trust-remote-code"] if model.trust_remote_code else []),
         *options.command(arguments),

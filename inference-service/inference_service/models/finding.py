@@ -1,9 +1,7 @@
 """Where a model's files lie on this machine, brought here if they are not."""
 
 import asyncio
-import fcntl
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,8 @@ from imts_shared.contracts.deployments import DeploymentReason
 from imts_shared.contracts.models import BUILTIN_MODELS, ModelInput, ModelKind
 from imts_shared.contracts.serving import WantedModel
 from imts_shared.storage import Storage, StorageError
-from imts_shared.worker import checkpoints
+from imts_shared.worker.checkpoints import BadCheckpoint
+from imts_shared.worker.registered import files_of
 from inference_service.engines.environment import VllmEnvironment
 from inference_service.engines.starting import Model
 from inference_service.models import hub, weights
@@ -59,39 +58,19 @@ class Finder:
         return Model(folder, trust)
 
     def _stored(self, model: ModelInput) -> Path:
-        """A registered model's files. On a disk they are used where they lie; out of a bucket they are fetched once,
-        and shared with the training service."""
         if model.prefix is None:
             raise bad_model(f"{model.name!r} has no files.", "Train it again.")
-        prefix = model.prefix.rstrip("/")
-        here = self._storage.local_path(prefix)
-        if here is not None and here.is_dir():
-            return here
-        target = self._rules.models / "registry" / (model.sha256 or model.id)
-        if target.is_dir():
-            return target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with (target.parent / f".{target.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not target.is_dir():
-                self._bring(prefix, target, model.name)
-        return target
-
-    def _bring(self, prefix: str, target: Path, name: str) -> None:
-        unfinished = target.with_name(f".{target.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            checkpoints.fetch(self._storage, prefix, unfinished)
-        except checkpoints.BadCheckpoint as error:
+            return files_of(self._storage, self._rules.models, model)
+        except BadCheckpoint as error:
             raise bad_model(
-                f"The files of model {name!r} are not what was registered: {error}.",
+                f"The files of model {model.name!r} are not what was registered: {error}.",
                 "Verify it with POST /api/models/{id}/verify, and train it again.",
             ) from error
         except (StorageError, OSError) as error:
             raise CannotServe(
-                DeploymentReason.engine_error, f"The files of model {name!r} could not be fetched: {error}."
+                DeploymentReason.engine_error, f"The files of model {model.name!r} could not be fetched: {error}."
             ) from error
-        unfinished.rename(target)
 
     async def _unregistered(self, named: str, token: str | None, say: Say, *, code: bool) -> Path:
         if named.startswith("builtin:"):

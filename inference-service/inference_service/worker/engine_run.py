@@ -106,7 +106,7 @@ class EngineRun:
 
     def known(self, wanted: list[WantedAdapter]) -> dict[str, Any]:
         return {
-            "url": self._url if self.ready else None,
+            "url": f"http://{self._engines.rules.engine_address}:{self._port}" if self.ready else None,
             "started_at": self._started_at,
             "ready_at": self._ready_at,
             "memory_bytes": self._memory,
@@ -166,7 +166,9 @@ class EngineRun:
 
     @property
     def _url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        """For this worker, which the engine is a child of."""
+        host = self._engines.rules.engine_host
+        return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self._port}"  # noqa: S104
 
     @property
     def _cache_gb(self) -> int:
@@ -198,6 +200,7 @@ class EngineRun:
             name=self._owner.wanted.name,
             port=self._port,
             folder=self._folder,
+            host=self._engines.rules.engine_host,
             gpus=gpus,
             cache_gb=self._cache_gb,
             cores=max(1, _cores() // (others + 1)),

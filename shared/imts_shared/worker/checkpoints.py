@@ -1,6 +1,7 @@
 """Checkpoints in storage: a folder's files, and last a manifest that makes them a checkpoint."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import orjson
@@ -45,3 +46,26 @@ def fetch(storage: Storage, prefix: str, folder: Path) -> None:
             raise BadCheckpoint(f"{prefix} lacks {name}") from None
         if _digest(target) != expected["sha256"]:
             raise BadCheckpoint(f"{prefix}/{name} has changed since it was stored")
+
+
+def check(folder: Path, seen: Path) -> None:
+    """Whether the files in a folder are those of its manifest. What was read once is read again only when its size or
+    its time has changed; `seen` is where that is kept."""
+    try:
+        files = orjson.loads((folder / MANIFEST).read_bytes())["files"]
+    except FileNotFoundError:
+        raise BadCheckpoint(f"{folder.name} has no manifest") from None
+    now = {}
+    for name in files:
+        path = folder / name
+        if not path.is_file():
+            raise BadCheckpoint(f"{name} is missing")
+        now[name] = [path.stat().st_size, path.stat().st_mtime_ns]
+    before = orjson.loads(seen.read_bytes()) if seen.is_file() else {}
+    for name, expected in files.items():
+        if before.get(name) != now[name] and _digest(folder / name) != expected["sha256"]:
+            raise BadCheckpoint(f"{name} has changed since it was stored")
+    if now != before:
+        unfinished = seen.with_name(f"{seen.name}.{os.getpid()}")
+        unfinished.write_bytes(orjson.dumps(now))
+        unfinished.replace(seen)

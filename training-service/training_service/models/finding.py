@@ -1,16 +1,15 @@
 """From a model's name to a folder on this machine."""
 
-import fcntl
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from imts_shared.contracts.models import BUILTIN_MODELS, ModelInput, ModelKind
-from imts_shared.worker import checkpoints
+from imts_shared.worker.checkpoints import BadCheckpoint
 from imts_shared.worker.engine import BadConfig, EngineJob
+from imts_shared.worker.registered import files_of
 from training_service.models import builtin, hub
 
 NOT_A_MODEL = ("optimizer.pt", "scheduler.pt", "rng_state", "scaler.pt", "training_args.bin", "trainer_state.json")
@@ -57,30 +56,13 @@ def _registered(job: EngineJob, model: ModelInput, say: Callable[[str], None]) -
 
 
 def _stored(job: EngineJob, model: ModelInput) -> Path:
-    """A registered model's files. On a disk they are used where they lie; out of a bucket they are fetched once."""
-    assert model.prefix is not None
-    prefix = model.prefix.rstrip("/")
-    here = job.storage.local_path(prefix)
-    if here is not None and here.is_dir():
-        return here
-    target = Path(job.options["models"]) / "registry" / (model.sha256 or model.id)
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f".{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
-            unfinished = target.with_name(f".{target.name}.unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            try:
-                checkpoints.fetch(job.storage, prefix, unfinished)
-            except checkpoints.BadCheckpoint as error:
-                raise BadConfig(
-                    f"The files of model {model.name!r} are not what was registered: {error}.",
-                    "Verify it with POST /api/models/{id}/verify, and train it again.",
-                ) from error
-            unfinished.rename(target)
-    return target
+    try:
+        return files_of(job.storage, Path(job.options["models"]), model)
+    except BadCheckpoint as error:
+        raise BadConfig(
+            f"The files of model {model.name!r} are not what was registered: {error}.",
+            "Verify it with POST /api/models/{id}/verify, and train it again.",
+        ) from error
 
 
 def _unregistered(job: EngineJob, named: str, say: Callable[[str], None], *, trust: bool = False) -> Found:
