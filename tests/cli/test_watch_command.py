@@ -1,5 +1,6 @@
 """imts jobs watch: every event once, whatever the network does, and an exit code that tells how the job ended."""
 
+import contextlib
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ import time
 
 import pytest
 
+from imts_cli.commands.exits import insistent
 from tests.cli.conftest import Imts, Start, environment
 from tests.cli.relay import Relay
 from tests.cli.stand_in import Platform
@@ -120,6 +122,15 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(start: Start, platform: Platf
         assert f"Come back with: imts jobs {arguments[0]}" in err
         assert "Traceback" not in err + out
     assert platform.jobs[job]["state"] == "queued"
+
+
+def test_ctrl_c_comes_again_where_it_was_swallowed() -> None:
+    with pytest.raises(KeyboardInterrupt), insistent():
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        time.sleep(10)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_on_a_terminal_a_bar_is_drawn(platform: Platform, start: Start, served: object) -> None:

@@ -1,6 +1,11 @@
 """What the exit codes mean, the sentences on stderr, and where errors become both."""
 
+import _thread
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -24,6 +29,27 @@ EPILOG = (
 
 class UsageFault(Exception):
     """What was typed, or a file that was named, cannot be used."""
+
+
+@contextmanager
+def insistent() -> Iterator[None]:
+    """Ctrl-C is heard though it comes where Python swallows it: within an import's or the collector's callbacks."""
+    again: list[threading.Timer] = []
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        timer = threading.Timer(1, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
+        again.append(timer)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for timer in again:
+            timer.cancel()
 
 
 def note(sentence: str) -> None:

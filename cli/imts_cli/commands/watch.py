@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from imts_cli.commands.exits import FAILED, HALTED, INTERRUPTED, OK, note
+from imts_cli.commands.exits import FAILED, HALTED, INTERRUPTED, OK, insistent, note
 from imts_cli.commands.output import clean, clock
 from imts_cli.commands.platform import fetch, print_json_line, transport
 from imts_cli.commands.views import View, view_for_stdout
@@ -21,8 +21,9 @@ EXIT_CODES = {"succeeded": OK, "failed": FAILED, "stopped": HALTED, "paused": HA
 def watch(job_id: str, as_json: bool, after: int = 0) -> int:
     """Shows what happens to the job until it rests; answers with the exit code that tells how."""
     try:
-        fetch(calls.get(job_id))
-        job = _as_lines(job_id, after) if as_json else _drawn(job_id, after)
+        with insistent():
+            fetch(calls.get(job_id))
+            job = _as_lines(job_id, after) if as_json else _drawn(job_id, after)
     except KeyboardInterrupt:
         note(f"\nNo longer watching; the job goes on. Come back with: imts jobs watch {job_id}")
         return INTERRUPTED
@@ -39,11 +40,12 @@ def wait_quietly(job_id: str) -> dict[str, Any]:
 
 def follow_log(job_id: str, attempt: int | None, as_json: bool) -> int:
     try:
-        for line in transport().follow(calls.follow_logs(job_id, attempt), _reattaching(note), PATIENCE_SECONDS):
-            if as_json:
-                print_json_line(line)
-            else:
-                print(clean(line["text"]), flush=True)
+        with insistent():
+            for line in transport().follow(calls.follow_logs(job_id, attempt), _reattaching(note), PATIENCE_SECONDS):
+                if as_json:
+                    print_json_line(line)
+                else:
+                    print(clean(line["text"]), flush=True)
     except KeyboardInterrupt:
         note(f"\nNo longer following; the job goes on. Come back with: imts jobs logs -f {job_id}")
         return INTERRUPTED
