@@ -4,7 +4,8 @@ the engine's path. Only for engines that do not compile: what it does depends on
 vLLM 0.32 copies an adapter's weights for every token of a batch, of requests without an adapter too: an engine that may
 have adapters generates 3 times slower than one that may not, though none is loaded. And it counts "no adapter" as the
 last slot: when all slots are in use, requests to the base model get the last adapter. Here the rows of each adapter
-are multiplied with it together, and rows without one are left alone.
+are multiplied with it together, and rows without one are left alone; a batch without any goes straight through the
+layers that an engine without adapters has.
 """
 
 from typing import Any
@@ -27,10 +28,42 @@ def register() -> None:
         self.imts_tokens = groups(self.token_lora_indices)
         self.imts_samples = groups(self.sampler_indices)
 
+    PunicaWrapperCPU.imts_tokens = PunicaWrapperCPU.imts_samples = []
     PunicaWrapperCPU.update_metadata = update_metadata
     PunicaWrapperCPU.add_lora_linear = add_lora_linear
     PunicaWrapperCPU.add_lora_embedding = add_lora_embedding
     PunicaWrapperCPU.add_lora_logits = add_lora_logits
+    pass_straight_through()
+
+
+def pass_straight_through() -> None:
+    from vllm.lora import layers
+
+    for kind in (
+        layers.ColumnParallelLinearWithLoRA,
+        layers.RowParallelLinearWithLoRA,
+        layers.ReplicatedLinearWithLoRA,
+        layers.VocabParallelEmbeddingWithLoRA,
+    ):
+        kind.forward = straight(kind.forward)
+    kind = layers.LogitsProcessorWithLoRA
+    kind._get_logits = straight_logits(kind._get_logits)
+
+
+def straight(forward: Any) -> Any:
+    def with_adapters_or_without(self: Any, x: Any) -> Any:
+        return forward(self, x) if self.punica_wrapper.imts_tokens else self.base_layer(x)
+
+    return with_adapters_or_without
+
+
+def straight_logits(get_logits: Any) -> Any:
+    def with_adapters_or_without(self: Any, hidden_states: Any, lm_head: Any, *more: Any, **named: Any) -> Any:
+        if self.punica_wrapper.imts_samples:
+            return get_logits(self, hidden_states, lm_head, *more, **named)
+        return self.base_layer._get_logits(hidden_states, getattr(lm_head, "base_layer", lm_head), *more, **named)
+
+    return with_adapters_or_without
 
 
 def groups(indices: Any) -> list[Group]:
