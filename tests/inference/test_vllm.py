@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from inference_service.engines.vllm import PLUGIN
 from tests.inference import files
 from tests.inference.plane import Plane, revision
 from tests.inference.workers import Worker, alive, below, until
@@ -129,6 +131,17 @@ def test_adapters_come_and_go_within_a_second(url: str, worker: Worker, plane: P
 def _all_tried(plane: Plane) -> dict[str, Any] | None:
     reports = {one["name"]: one for one in plane.replica("smol")["adapters"]}
     return reports if len(reports) == 3 and all(one["state"] != "pending" for one in reports.values()) else None
+
+
+def test_requests_to_the_base_know_nothing_of_adapters_beside_them(engine_python: str) -> None:
+    done = subprocess.run(
+        [engine_python, Path(__file__).with_name("lora_numbers.py")],
+        env={**os.environ, "PYTHONPATH": str(PLUGIN), "VLLM_NO_USAGE_STATS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.endswith("right\n"), done.stderr
 
 
 def test_wrong_arguments_are_named_before_anything_starts(url: str, worker: Worker, plane: Plane) -> None:

@@ -95,6 +95,9 @@ class Options:
     def knows(self, name: str) -> bool:
         return name in self._names
 
+    def switched_off(self, name: str, given: Mapping[str, Any]) -> bool:
+        return not _truth(given.get(name, False))
+
     def checked(self, given: Mapping[str, Any]) -> list[Note]:
         return [note for name, value in given.items() if (note := self._fault(name, value)) is not None]
 

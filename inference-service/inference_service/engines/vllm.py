@@ -11,6 +11,7 @@ from inference_service.engines.environment import clean_environment
 from inference_service.engines.starting import Model, Place, Start
 from inference_service.trouble import CannotServe
 
+PLUGIN = Path(__file__).with_name("plugin")
 SERVER = "vllm.entrypoints.openai.api_server"
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 USUAL_RANK = 64
@@ -47,7 +48,10 @@ def start(
         *(["--trust-remote-code"] if model.trust_remote_code else []),
         *options.command(arguments),
     ]
-    return Start(command, _environment(place))
+    environment = _environment(place)
+    if lora is not None and not place.gpus and not options.switched_off("enforce_eager", arguments):
+        environment["PYTHONPATH"] = str(PLUGIN)
+    return Start(command, environment)
 
 
 def rank_for(wanted: int) -> int:

@@ -280,7 +280,8 @@ class EngineRun:
         try:
             engine = psutil.Process(self._process.pid)
             members = [engine, *engine.children(recursive=True)]
-            return sum(int(one.memory_full_info().pss) for one in members) // MEMORY_STEP * MEMORY_STEP
+            used = sum(int(one.memory_full_info().pss) for one in members)
+            return -(-used // MEMORY_STEP) * MEMORY_STEP
         except (psutil.Error, AttributeError, OSError):
             return None
 
