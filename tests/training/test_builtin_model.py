@@ -8,14 +8,13 @@ import pytest
 from tests.training import material
 from tests.training.conftest import Place
 from tests.training.using import apart
-from training_service.models import builtin
 
 KNOWN_IDS = [19556, 905, 216, 33, 34, 35, 28, 216, 18645, 250, 48392, 138, 17]
 """Of SmolLM2's own tokenizer."""
 
 
 def test_its_tokens_and_its_answer_are_the_known_ones(models: Path) -> None:
-    folder = builtin.folder(models, "smollm2-135m")
+    folder = apart("made", models, "smollm2-135m")
     ids, back, ends, answer = apart("talk", folder, "Hello world 123, 你好!", "What is the capital of France?")
     assert ids == KNOWN_IDS
     assert back == "Hello world 123, 你好!"
