@@ -1,5 +1,6 @@
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -87,6 +88,7 @@ def start(served: Served) -> Iterator[Start]:
     def go(*arguments: str, url: str | None = None, **more: Any) -> "subprocess.Popen[str]":
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | more
         options.setdefault("env", environment(url or served.url))
+        options["preexec_fn"] = _hearing_ctrl_c
         process = subprocess.Popen([sys.executable, "-m", "imts_cli", *arguments], **options)
         started.append(process)
         return process
@@ -96,6 +98,11 @@ def start(served: Served) -> Iterator[Start]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+def _hearing_ctrl_c() -> None:
+    """However the tests themselves were started: in a shell's background nobody hears it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -125,12 +125,16 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(start: Start, platform: Platf
 
 
 def test_ctrl_c_comes_again_where_it_was_swallowed() -> None:
-    with pytest.raises(KeyboardInterrupt), insistent():
-        with contextlib.suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(5)
-        time.sleep(10)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    as_started = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), insistent():
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+            time.sleep(10)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, as_started)
 
 
 def test_on_a_terminal_a_bar_is_drawn(platform: Platform, start: Start, served: object) -> None:

@@ -17,7 +17,7 @@ KNOWN_IDS = [19556, 905, 216, 33, 34, 35, 28, 216, 18645, 250, 48392, 138, 17]
 
 
 def test_its_tokens_and_its_answer_are_the_known_ones(models: Path) -> None:
-    folder = builtin.folder(models, "smollm2-135m")
+    folder = apart("made", models, "smollm2-135m")
     ids, back, ends, answer = apart("talk", folder, "Hello world 123, 你好!", "What is the capital of France?")
     assert ids == KNOWN_IDS
     assert back == "Hello world 123, 你好!"

@@ -43,6 +43,12 @@ def answer(tokenizer: str, file: str, question: str) -> str:
     return str(reads.decode(said, skip_special_tokens=True))
 
 
+def made(models: str, name: str) -> str:
+    from training_service.models import builtin
+
+    return str(builtin.folder(Path(models), name))
+
+
 def talk(folder: str, text: str, question: str) -> list[Any]:
     """The text's tokens, the text that they stand for, the token that ends an answer, and a greedy answer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -81,5 +87,5 @@ def threads_beside_others() -> list[int]:
 
 if __name__ == "__main__":
     _, chosen, *given = sys.argv
-    known = {one.__name__: one for one in (difference, answer, talk, threads_beside_others)}
+    known = {one.__name__: one for one in (difference, answer, made, talk, threads_beside_others)}
     print(json.dumps(known[chosen](*given)))

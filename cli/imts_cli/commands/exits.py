@@ -43,7 +43,9 @@ def insistent() -> Iterator[None]:
         again.append(timer)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.SIG_IGN:  # as shells start what runs in the background
+        signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
