@@ -129,8 +129,7 @@ def test_ctrl_c_comes_again_where_it_was_swallowed() -> None:
     try:
         with pytest.raises(KeyboardInterrupt), insistent():
             with contextlib.suppress(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(5)
+                signal.raise_signal(signal.SIGINT)
             time.sleep(10)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:

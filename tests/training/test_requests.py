@@ -1,10 +1,13 @@
 """What a job may ask for beside its stage, and what happens to one that asks for what cannot be."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from imts_shared.contracts.models import ModelInput, ModelKind
 from tests.training import material
 from tests.training.conftest import Place, Run
 
@@ -144,8 +147,6 @@ def test_rows_that_cannot_be_read_are_named(place: Place) -> None:
 
 
 def test_a_truncated_model_is_named(place: Place, models: Any) -> None:
-    import shutil
-
     broken = place.folder / "roots" / "broken"
     shutil.copytree(models / "builtin" / "tiny-qwen3", broken)
     weights = broken / "model.safetensors"
@@ -164,8 +165,6 @@ def test_rows_are_loaded_beside(place: Place) -> None:
 
 
 def test_a_pickle_beside_other_safetensors_is_not_read(place: Place, models: Any) -> None:
-    import shutil
-
     odd = place.folder / "roots" / "odd"
     shutil.copytree(models / "builtin" / "tiny-qwen3", odd)
     (odd / "model.safetensors").rename(odd / "zz.safetensors")
@@ -177,6 +176,36 @@ def test_a_pickle_beside_other_safetensors_is_not_read(place: Place, models: Any
     )
     assert failure(found)[0] == "bad_config"
     assert "only pytorch_model.bin" in failure(found)[1]
+
+
+def _with_code(folder: Path, models: Path) -> Path:
+    """A model whose own code leaves a file when it runs."""
+    shutil.copytree(models / "builtin" / "tiny-qwen3", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "configuration_own.OwnConfig"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    ran = folder.parent / "ran"
+    (folder / "configuration_own.py").write_text(
+        f"from pathlib import Path\nfrom transformers import Qwen3Config\nPath({str(ran)!r}).touch()\n"
+        "class OwnConfig(Qwen3Config):\n    model_type = 'own'\n"
+    )
+    return ran
+
+
+@pytest.mark.parametrize("field", ["modelName", "refModel"])
+def test_a_models_code_runs_only_where_an_admin_allowed_it(place: Place, models: Path, field: str) -> None:
+    """Though the request says so, and nothing checked it when it was submitted."""
+    roots = place.folder / "roots"
+    ran = _with_code(roots / "own", models)
+    plain = ModelInput(
+        named="plain", id="1", name="plain", version=1, kind=ModelKind.base, source="builtin:tiny-qwen3",
+        trust_remote_code=True,
+    )  # fmt: skip
+    spec = {**material.TINY, "stage": "dpo", "modelName": "plain", "trustRemoteCode": True, field: str(roots / "own")}
+    data = [place.dataset("data", "preference", material.preferences())]
+    found = place.run(spec, data, models=[plain], options={"modelRoots": str(roots)})
+    assert failure(found)[0] == "bad_config"
+    assert not ran.exists()
 
 
 def test_out_of_memory_is_named(place: Place) -> None:

@@ -8,6 +8,7 @@ import pytest
 from imts_shared.contracts.internal import Checkpoint
 from tests.training import material
 from tests.training.conftest import Place, Run
+from training_service import leaving
 
 LONG = {**material.TINY, "epochs": 3.0, "loraDropout": 0.1}
 
@@ -146,3 +147,11 @@ def test_time_alone_makes_checkpoints_too(place: Place) -> None:
     run = place.run(spec, [place.dataset("data", "alpaca", material.alpaca())])
     assert run.outcome["status"] == "succeeded"
     assert len(run.of("checkpoint")) >= 2
+
+
+def test_a_step_is_left_once_wherever_it_stands() -> None:
+    """Also when the signal comes at the step's very end: what follows it is not broken into."""
+    leaving._within_a_step = True
+    with pytest.raises(leaving.StepAbandoned):
+        leaving._abandon(0, None)
+    leaving._abandon(0, None)

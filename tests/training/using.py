@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,21 @@ def threads_beside_others() -> list[int]:
     torch.set_num_threads(there)
     cores = Cores()
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(there)]
-    time.sleep(1)
-    cores.share()
-    beside = torch.get_num_threads()
+    beside = _looked_at(cores, lambda threads: threads == 1)
     for one in busy:
         one.kill()
         one.wait()
+    return [beside, _looked_at(cores, lambda threads: threads > beside)]
+
+
+def _looked_at(cores: Any, enough: Callable[[int], bool]) -> int:
+    import torch
+
     deadline = time.monotonic() + 60
-    while torch.get_num_threads() == beside and time.monotonic() < deadline:
+    while not enough(torch.get_num_threads()) and time.monotonic() < deadline:
         time.sleep(0.5)
         cores.share()
-    return [beside, torch.get_num_threads()]
+    return int(torch.get_num_threads())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
-from imts_shared.contracts.llamafactory import FIELDS, HARMLESS, NAMED, OBJECTS_ALONE, OURS_ALONE
+from imts_shared.contracts.llamafactory import FIELDS, HARMLESS, OBJECTS_ALONE, OURS_ALONE
 from imts_shared.contracts.training import FieldNote
 
 _parsing = threading.Lock()
@@ -145,9 +145,8 @@ def grpo_note(arguments: dict[str, Any]) -> FieldNote | None:
 
 def _named_in(text: str, given: dict[str, Any]) -> str:
     """The field that a message speaks of, in our words where we have one."""
-    fields = {theirs: ours for ours, theirs in NAMED.items()}
     mentioned = sorted((name for name in given if name in text), key=len, reverse=True)
-    return fields.get(mentioned[0], f"advanced.{mentioned[0]}") if mentioned else "body"
+    return FIELDS.get(mentioned[0], f"advanced.{mentioned[0]}") if mentioned else "body"
 
 
 def template_note(template: str) -> FieldNote | None:

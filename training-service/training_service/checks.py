@@ -182,7 +182,7 @@ def _device_notes(spec: dict[str, Any], device: estimate.Device) -> list[FieldNo
         return []
     notes = []
     if spec.get("fsdp"):
-        notes.append(_error("fsdp", "FSDP shards over GPUs; there is none here.", "Leave it out, or give processes."))
+        notes.append(_error("fsdp", "FSDP shards over GPUs; there is none here.", "Leave it out."))
     if spec.get("precision") == "fp16":
         notes.append(_warning("precision", "A CPU trains in 32 bits instead of fp16."))
     if spec.get("advanced", {}).get("fp8"):

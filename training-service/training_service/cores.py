@@ -25,10 +25,10 @@ class Cores:
         self._looked = self._look()
 
     def share(self) -> None:
+        if time.monotonic() - self._looked[0] < OFTEN_ENOUGH:
+            return
         now = self._look()
         elapsed, used, own = (new - old for new, old in zip(now, self._looked, strict=True))
-        if elapsed < OFTEN_ENOUGH:
-            return
         self._looked = now
         wanted = threads(self.most, self._there, max(0.0, used - own) / elapsed)
         if wanted != torch.get_num_threads():

@@ -11,13 +11,14 @@ from imts_shared.worker.engine import EngineJob
 
 PATIENCE_SECONDS = 2.5
 """Most steps end within it, and then nothing is given up."""
-LOOK_SECONDS = 0.25
+AGAIN_SECONDS = 0.25
+"""Between two steps there is nothing to leave; the next one is met."""
 
 _within_a_step = False
 
 
-class StepAbandoned(Exception):
-    """Raised between two operations of the step."""
+class StepAbandoned(BaseException):
+    """Raised between two operations of the step, where nobody's `except Exception` shall take it for an own failure."""
 
 
 def leavable(training_step: Any) -> Any:
@@ -42,14 +43,17 @@ def upon_order(job: EngineJob) -> None:
 
 
 def _abandon(_number: int, _frame: Any) -> None:
+    """Once a step: raised at the step's very end it would leave the mark set, and the next signal would break into the
+    saving that follows."""
+    global _within_a_step  # noqa: PLW0603
     if _within_a_step:
+        _within_a_step = False
         raise StepAbandoned
 
 
 def _interrupt(job: EngineJob, trains: int) -> None:
-    while job.order() is None:
-        time.sleep(LOOK_SECONDS)
+    job.await_order()
     time.sleep(PATIENCE_SECONDS)
     while True:
         signal.pthread_kill(trains, signal.SIGUSR1)
-        time.sleep(LOOK_SECONDS)
+        time.sleep(AGAIN_SECONDS)

@@ -102,8 +102,12 @@ def prepared(job: EngineJob) -> Work:
         arguments["eval_dataset"] = files.evaluation
     arguments.setdefault("template", found.template)
     _adapters(job, spec, found, arguments)
+    trusted = found.trust_remote_code
     if spec.get("refModel"):
-        _reference(find(job, spec["refModel"], job.message), arguments)
+        reference = find(job, spec["refModel"], job.message)
+        _reference(reference, arguments)
+        trusted = trusted and reference.trust_remote_code
+    arguments["trust_remote_code"] = bool(spec.get("trustRemoteCode")) and trusted
     resumed = _resume(job, output)
     if resumed is not None:
         arguments["resume_from_checkpoint"] = str(resumed)

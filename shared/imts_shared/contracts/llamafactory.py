@@ -160,7 +160,7 @@ def request_from_llamafactory(given: dict[str, Any]) -> dict[str, Any]:
     request: dict[str, Any] = {}
     advanced: dict[str, Any] = dict(given.get("advanced") or {})
     for name, value in given.items():
-        if name == "advanced" or value is None:
+        if name in _UNSAID or value is None:
             continue
         if name in _OWN:
             _OWN[name](request, value)
@@ -180,6 +180,10 @@ def request_from_llamafactory(given: dict[str, Any]) -> dict[str, Any]:
         request["advanced"] = advanced
     return request
 
+
+_UNSAID = frozenset({"advanced", "trust_remote_code"})
+"""Configurations say trust_remote_code for models that bring no code; here an admin allows it and `trustRemoteCode`
+says it."""
 
 _ENVELOPE = frozenset(
     {"name", "project", "priority", "labels", "max_attempts", "timeout_seconds", "gpus", "processes", "launcher"}
@@ -206,10 +210,6 @@ def _names(field: str) -> Any:
     return set_names
 
 
-def _quantization(request: dict[str, Any], value: Any) -> None:
-    request["quantization"] = value
-
-
 def _precision(name: str) -> Any:
     def set_precision(request: dict[str, Any], value: Any) -> None:
         if value is True:
@@ -218,28 +218,12 @@ def _precision(name: str) -> Any:
     return set_precision
 
 
-def _adapter(request: dict[str, Any], value: Any) -> None:
-    request["adapter"] = value
-
-
-def _deepspeed(request: dict[str, Any], value: Any) -> None:
-    request["deepspeed"] = value
-
-
-def _nothing(request: dict[str, Any], value: Any) -> None:
-    """Configurations say it for models that bring no code; here an admin allows it and `trustRemoteCode` says it."""
-
-
 _OWN = {
     "dataset": _names("dataset"),
     "eval_dataset": _names("evalDataset"),
-    "quantization_bit": _quantization,
     "bf16": _precision("bf16"),
     "fp16": _precision("fp16"),
     "pure_bf16": _precision("pure_bf16"),
-    "adapter_name_or_path": _adapter,
-    "deepspeed": _deepspeed,
-    "trust_remote_code": _nothing,
 }
 
 FIELDS = {theirs: ours for ours, theirs in NAMED.items()} | {

@@ -96,6 +96,7 @@ class EngineJob:
         self._make_storage = make_storage
         self._send = send
         self._order: Order | None = None
+        self._ordered = threading.Event()
         self._lock = threading.Lock()
         self._progress: dict[str, Any] | None = None
         self._progress_sent = 0.0
@@ -107,6 +108,9 @@ class EngineJob:
     def order(self) -> Order | None:
         """Whether to save the work and stop. `obey` raises Stopped for an engine that has nothing to save."""
         return self._order
+
+    def await_order(self) -> None:
+        self._ordered.wait()
 
     def obey(self) -> None:
         if self._order is not None:
@@ -182,6 +186,7 @@ class EngineJob:
     def heed(self, order: Order) -> None:
         """For the runtime: what `order` answers from now on."""
         self._order = order
+        self._ordered.set()
 
     def _event(self, kind: str, data: dict[str, Any]) -> None:
         event = {"type": kind, "at": now(), "data": data}

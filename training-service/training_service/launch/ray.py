@@ -19,9 +19,8 @@ from imts_shared.contracts.jobs import Reason
 from imts_shared.worker.engine import BadConfig, EngineFailure, EngineJob, Stopped
 from training_service.launch.falls import SETTLE_SECONDS, Fall
 from training_service.launch.ray_cluster import connect, placed, within
-from training_service.launch.ray_member import Member, Parcel
+from training_service.launch.ray_member import TICK_SECONDS, Member, Parcel
 
-TICK_SECONDS = 0.2
 READY_SECONDS = 300.0
 """For an actor to start and to import the frameworks, on a machine that may never have read them."""
 END_SECONDS = 10.0

@@ -10,8 +10,8 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from imts_shared.worker.engine import BadConfig, EngineJob
+from training_service.launch.ray_member import TICK_SECONDS
 
-TICK_SECONDS = 0.2
 PROBE_SECONDS = 5.0
 CONNECT_SECONDS = 60.0
 WAIT_SECONDS = 60.0
