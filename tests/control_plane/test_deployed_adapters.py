@@ -1,5 +1,6 @@
 """Adapters in deployments, models loaded and unloaded, and what a training job's `deploy` does."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,18 @@ async def test_a_job_deploys_what_it_made(admin: httpx.AsyncClient, worker: Infe
     _, said = await trained(maker, outputName="bot", deploy={"deployment": "tiny-qwen3", "name": "canary"})
     assert said == ["Deployment 'tiny-qwen3' serves what was trained as soon as it is loaded."]
     assert [one["name"] for one in (await shown(admin, "canary"))["adapters"]] == ["bot", "canary"]
+
+
+async def test_who_watches_such_a_job_sees_it_end(admin: httpx.AsyncClient, maker: Maker) -> None:
+    job_id, message, claimed = await maker.started(outputName="bot", deploy=True)
+
+    async def watch() -> list[str]:
+        async with admin.stream("GET", f"/api/jobs/{job_id}/events", headers={"Accept": "text/event-stream"}) as stream:
+            return [line async for line in stream.aiter_lines() if line.startswith("event: ")]
+
+    watching = asyncio.create_task(watch())
+    await maker.ended(message, [maker.produced(claimed)])
+    assert (await asyncio.wait_for(watching, 20))[-3:] == ["event: state", "event: message", "event: end"]
 
 
 async def test_a_deployment_that_cannot_be_fails_no_job(admin: httpx.AsyncClient, maker: Maker) -> None:

@@ -35,8 +35,10 @@ def rendered(event: JobEvent) -> bytes:
     )
 
 
-def ends(event: JobEvent) -> bool:
-    return event.type == EventType.state and event.data.get("state") in FINAL_STATES
+def ended(page: list[JobEvent], before: bool) -> bool:
+    """The last state of the page counts: messages may follow an end."""
+    states = [event.data.get("state") for event in page if event.type == EventType.state]
+    return states[-1] in FINAL_STATES if states else before
 
 
 @dataclass
@@ -171,7 +173,7 @@ class LiveEvents:
                 return
             topic.recent.extend(rendered(event) for event in page)
             topic.last = page[-1].seq
-            topic.ended = ends(page[-1])
+            topic.ended = ended(page, topic.ended)
             surplus = len(topic.recent) - KEPT
             if surplus > 0:
                 del topic.recent[:surplus]
