@@ -1,43 +1,22 @@
 """The README's first session as a stranger would do it: the platform by `./imts`, and once more after a crash."""
 
-import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.e2e.copy_at_hand import ROOT, Imts
+
 OFFSET = 3_000 + os.getpid() % 1_000
-
-
-class Imts:
-    def __init__(self, home: Path) -> None:
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("IMTS_")},
-            "IMTS_HOME": str(home),
-            "IMTS_PORT_OFFSET": str(OFFSET),
-        }
-
-    def run(self, *arguments: str, expect: int = 0) -> str:
-        done = subprocess.run(
-            [ROOT / "imts", *arguments], env=self.environment, capture_output=True, text=True, check=False, timeout=240
-        )
-        assert done.returncode == expect, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout if expect == 0 else done.stderr
-
-    def told(self, *arguments: str) -> Any:
-        return json.loads(self.run(*arguments))
 
 
 @pytest.fixture(scope="module")
 def imts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imts]:
-    imts = Imts(tmp_path_factory.mktemp("home"))
+    imts = Imts(tmp_path_factory.mktemp("home"), OFFSET)
     imts.environment["IMTS_TRAINING"] = "off"
     imts.run("up", "-d")
     yield imts

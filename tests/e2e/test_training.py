@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.test_first_session import Imts
+from tests.e2e.copy_at_hand import Imts, Platform
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 DOCUMENT = {
@@ -27,16 +27,10 @@ DOCUMENT = {
 LONG = {**DOCUMENT, "epochs": 40, "learningRate": 1e-3, "saveSteps": 5, "cutoffLength": 256}
 
 
-class Platform:
+class Trainer(Platform):
     def __init__(self, imts: Imts) -> None:
-        status = imts.told("status", "--json")
-        self.imts = imts
-        self.services = {service["name"]: service for service in status["services"]}
-        key = Path(status["api_key_file"]).read_text().splitlines()[0]
-        self.http = httpx.Client(base_url=status["url"], headers={"Authorization": f"Bearer {key}"}, timeout=60)
-        self.training = httpx.Client(
-            base_url=self.services["training"]["url"], headers={"Authorization": f"Bearer {key}"}, timeout=120
-        )
+        super().__init__(imts)
+        self.training = httpx.Client(base_url=self.services["training"]["url"], headers=self.headers, timeout=120)
         self.training.post("/validate", json=DOCUMENT)  # answered when the frameworks are imported
 
     def submit(self, kind: str = "training", **body: Any) -> dict[str, Any]:
@@ -80,11 +74,10 @@ class Platform:
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    imts = Imts(tmp_path_factory.mktemp("training"))
-    imts.environment["IMTS_PORT_OFFSET"] = str(5_000 + os.getpid() % 1_000)
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+    imts = Imts(tmp_path_factory.mktemp("training"), 5_000 + os.getpid() % 1_000)
     imts.run("up", "-d")
-    yield Platform(imts)
+    yield Trainer(imts)
     imts.run("down")
 
 
@@ -92,7 +85,7 @@ def training(job: dict[str, Any]) -> bool:
     return job["state"] == "running" and (job["progress"]["step"] or 0) >= 8
 
 
-def test_the_documents_request(platform: Platform) -> None:
+def test_the_documents_request(platform: Trainer) -> None:
     job = platform.submit(**DOCUMENT)
     assert job["spec"]["estimate"]["steps"] == 153
     ended = platform.ended(job["id"])
@@ -111,7 +104,7 @@ def test_the_documents_request(platform: Platform) -> None:
     assert platform.ended(again["id"])["state"] == "succeeded"
 
 
-def test_a_mistake_is_refused_before_anything_runs(platform: Platform) -> None:
+def test_a_mistake_is_refused_before_anything_runs(platform: Trainer) -> None:
     wrong = platform.http.post("/api/training/jobs", json={**DOCUMENT, "advanced": {"lora_rnk": 4}})
     assert (wrong.status_code, wrong.json()["field"]) == (422, "advanced.lora_rnk")
     assert "lora_rank" in wrong.json()["hint"]
@@ -134,7 +127,7 @@ def test_a_mistake_is_refused_before_anything_runs(platform: Platform) -> None:
     )
 
 
-def test_a_llamafactory_file_is_taken_as_it_is(platform: Platform, tmp_path: Path) -> None:
+def test_a_llamafactory_file_is_taken_as_it_is(platform: Trainer, tmp_path: Path) -> None:
     file = tmp_path / "sft.yaml"
     file.write_text(
         """
@@ -176,7 +169,7 @@ ddp_timeout: 180000000
     assert (job["spec"]["loraRank"], job["spec"]["learningRate"]) == (4, 1e-4)
 
 
-def test_stop_pause_and_resume(platform: Platform) -> None:
+def test_stop_pause_and_resume(platform: Trainer) -> None:
     job = platform.submit(**LONG, name="to-stop")
     platform.until(job["id"], training)
     began = time.monotonic()
@@ -203,7 +196,7 @@ def test_stop_pause_and_resume(platform: Platform) -> None:
     assert platform.told_steps(job["id"]) == list(range(1, 154))
 
 
-def test_a_worker_that_dies_costs_nothing(platform: Platform) -> None:
+def test_a_worker_that_dies_costs_nothing(platform: Trainer) -> None:
     job = platform.submit(**{**LONG, "epochs": 3}, name="to-survive")
     platform.until(job["id"], training)
     os.kill(platform.services["training-worker"]["pid"], signal.SIGKILL)
@@ -213,7 +206,7 @@ def test_a_worker_that_dies_costs_nothing(platform: Platform) -> None:
     assert platform.told_steps(job["id"]) == list(range(1, 154))
 
 
-def test_quickstart(platform: Platform) -> None:
+def test_quickstart(platform: Trainer) -> None:
     done = subprocess.run(
         [Path(__file__).parents[2] / "imts", "quickstart"],
         env=platform.imts.environment, capture_output=True, text=True, check=False, timeout=600,

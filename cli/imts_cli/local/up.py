@@ -26,7 +26,7 @@ def up(home: Home, say: Callable[[str], None]) -> None:
     with lock:
         plan = make_plan(home, ports_from_environment())
         started = time.monotonic()
-        Supervisor(home, plan, say).run(when_ready=lambda: say(welcome(home, plan.url, time.monotonic() - started)))
+        Supervisor(home, plan, say).run(when_ready=lambda: say(welcome(home, time.monotonic() - started)))
         say("IMTS is down.")
 
 
@@ -56,7 +56,7 @@ def up_detached(home: Home, say: Callable[[str], None]) -> None:
         found = state.read(home)
         mine = found is not None and found.pid == supervisor.pid and found != before
         if found is not None and mine and found.state == "ready":
-            say(welcome(home, found.url, time.monotonic() - started))
+            say(welcome(home, time.monotonic() - started))
             return
         if ended:
             if found is not None and mine and found.error:
@@ -100,18 +100,23 @@ def _already(home: Home) -> str:
     return f"Another `imts up` works in {home.root}; `imts status` says how far it is."
 
 
-def welcome(home: Home, url: str, seconds: float) -> str:
+def welcome(home: Home, seconds: float) -> str:
+    found = state.read(home)
+    assert found is not None
+    gateway = next((service.url for service in found.services if service.name == "gateway"), None)
     return "\n".join(
         (
             f"IMTS is up after {seconds:.1f} s.",
             "",
-            f"  API            {url}",
-            f"  documentation  {url}/docs",
+            f"  API            {found.url}",
+            f"  documentation  {found.url}/docs",
+            *([f"  models         {gateway}/v1"] if gateway else []),
             f"  admin key      {home.admin_key}",
             "",
             "Next:  imts status                 what runs",
             "       imts datasets add FILE      bring data",
-            "       imts jobs submit --help     start a job",
+            "       imts train --help           fine-tune a model",
+            "       imts deploy MODEL --watch   serve one",
             "       imts down                   stop; all data is kept",
         )
     )
