@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference_service.engines.failures import explained
+from inference_service.engines.failures import explained, silent
 from inference_service.engines.progress import told
 
 CORE = "(EngineCore pid=16980) ERROR 11-21 14:24:44 [core.py:1100] "
@@ -47,6 +47,20 @@ def test_reasons(code: int, lines: list[str], reason: str, words: str, final: bo
     found = explained(code, lines)
     assert (found.reason, found.final) == (reason, final)
     assert words in found.message
+
+
+def test_an_engine_that_only_answers_errors_is_asked_for_its_own() -> None:
+    attention = "RuntimeError: Unsupported CPU attention configuration: head_dim=16 isa=2 kv_cache_idx=0"
+    answered = "a generation of one token was answered 500: EngineCore encountered an issue."
+    found = silent(answered, ["bye", f"(Worker pid=26892) ERROR 11-21 17:39:36 [core.py:1] {attention}"], served=False)
+    assert (found.reason, found.final) == ("bad_model", True)
+    assert "head_dim=16" in found.message
+    found = silent(answered, ["bye"], served=False)
+    assert (found.reason, found.final) == ("unhealthy", False)
+    assert answered in found.message
+    earlier = "ERROR 11-21 17:39:36 [core.py:1] ValueError: odd"
+    assert silent(answered, [earlier], served=True).message == f"The engine runs and does not generate: {answered}"
+    assert "ValueError: odd" in silent(answered, [earlier], served=False).message
 
 
 def test_a_process_that_the_kernel_ended_for_memory() -> None:

@@ -11,12 +11,13 @@ _PREFIX = re.compile(r"^\(\w+ pid=\d+\)\s*|^(INFO|WARNING|ERROR) [\d-]+ [\d:]+ \
 _CHATTER = re.compile(r"^(?:\(\w+ pid=\d+\)\s*)?(?:INFO|WARNING|DEBUG)\b")
 _ERROR = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)\b: ?(.*)|^error: (.*)", re.IGNORECASE)
 LORA_UNKNOWN = "does not support LoRA"
+_UNKNOWN_MODEL = ("are not supported for now", "Model architectures", "Unsupported CPU attention configuration")
 
 
 def explained(code: int, lines: Iterable[str], *, killed_for_memory: bool = False, served: bool = False) -> CannotServe:
     """`killed_for_memory`: the kernel has ended a process of this machine for want of memory meanwhile. `served`: it
     was ready before, so neither its arguments nor its files are to blame."""
-    said = [_PREFIX.sub("", _PREFIX.sub("", line)).strip() for line in lines if not _CHATTER.search(line)]
+    said = _causes(lines)
     text = "\n".join(said)
     words = _last_error(said)
     if killed_for_memory or _memory(text):
@@ -26,6 +27,21 @@ def explained(code: int, lines: Iterable[str], *, killed_for_memory: bool = Fals
         f"The engine {f'was ended by signal {-code}' if code < 0 else f'ended with code {code}'}: {words}",
         "The deployment's log has all of its lines.",
     )
+
+
+def silent(why: str, lines: Iterable[str], *, served: bool) -> CannotServe:
+    """It runs and does not generate. Before it ever did, the errors that it told of say more than what it answered."""
+    said = _causes(lines)
+    words = _last_error(said) if not served and any(_ERROR.match(line) for line in said) else why
+    return (None if served else _mistake(0, said, "\n".join(said), words)) or CannotServe(
+        DeploymentReason.unhealthy,
+        f"The engine runs and does not generate: {words}",
+        "The deployment's log has all of its lines.",
+    )
+
+
+def _causes(lines: Iterable[str]) -> list[str]:
+    return [_PREFIX.sub("", _PREFIX.sub("", line)).strip() for line in lines if not _CHATTER.search(line)]
 
 
 def _mistake(code: int, said: list[str], text: str, words: str) -> CannotServe | None:
@@ -51,7 +67,7 @@ def _mistake(code: int, said: list[str], text: str, words: str) -> CannotServe |
             "This model brings its own code, which is not run unless an admin has allowed it.",
             "An admin sets trustRemoteCode by PATCH /api/models/{id}.",
         )
-    if "are not supported for now" in text or "Model architectures" in text:
+    if any(mark in text for mark in _UNKNOWN_MODEL):
         return CannotServe(DeploymentReason.bad_model, f"The engine cannot serve this model: {words}")
     if _arguments(said):
         return CannotServe(

@@ -151,7 +151,7 @@ class EngineRun:
             became_ready()
             await self._beside(ending, self._watch(), self._keep_adapters())
         except Unhealthy as error:
-            raise CannotServe(DeploymentReason.unhealthy, f"The engine runs and does not generate: {error}.") from error
+            raise failures.silent(str(error), self._process.tail, served=self.ready) from error
 
     async def close(self) -> None:
         self._ready_since = None
