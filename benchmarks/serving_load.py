@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 import aiohttp
 import orjson
+
+from imts_cli.local.ports import user_of
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,15 @@ def told(streams: Sequence[Stream], seconds: float) -> dict[str, Any]:
 
 def _p99(values: Sequence[float]) -> float:
     return values[min(len(values) - 1, int(len(values) * 0.99))]
+
+
+def listener(url: str) -> int:
+    """The process of this machine that answers there."""
+    user = user_of(int(url.rpartition(":")[2].rstrip("/")))
+    found = re.search(r"\(process (\d+)\)", user or "")
+    if found is None:
+        raise SystemExit(f"Nobody on this machine listens at {url}.")
+    return int(found.group(1))
 
 
 def prompts(count: int, words: int, seed: int) -> list[str]:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,9 +18,7 @@ from typing import Any
 
 import aiohttp
 from platform_at_hand import Platform, gateway_url, machine
-from serving_load import Address, Stream, prompts, stream
-
-from imts_cli.local.ports import user_of
+from serving_load import Address, Stream, listener, prompts, stream
 
 SECONDS_TO_READY = 600
 
@@ -143,7 +140,7 @@ async def _kills(deployment: Deployed, address: Address, arguments: argparse.Nam
         async with under_load(address, arguments.streams, arguments.tokens) as streams:
             await asyncio.sleep(5)
             before = len(streams)
-            os.kill(_engine_process(_serving_url(await deployment.now())), signal.SIGKILL)
+            os.kill(listener(_serving_url(await deployment.now())), signal.SIGKILL)
             killed_at = time.perf_counter()
             while not (back := [one for one in streams if one.problem is None and one.begun > killed_at]):
                 await asyncio.sleep(0.1)
@@ -166,15 +163,6 @@ async def _kills(deployment: Deployed, address: Address, arguments: argparse.Nam
 def _serving_url(found: dict[str, Any]) -> str:
     serving = (one for one in found["instances"] if one["revision"] == found["servingRevision"] and one["url"])
     return str(next(serving)["url"])
-
-
-def _engine_process(url: str) -> int:
-    """Who listens at the replica's own port; this machine's, so the launcher must be `process`."""
-    user = user_of(int(url.rpartition(":")[2].rstrip("/")))
-    found = re.search(r"\(process (\d+)\)", user or "")
-    if found is None:
-        raise SystemExit(f"Nobody on this machine listens at {url}.")
-    return int(found.group(1))
 
 
 asyncio.run(main())

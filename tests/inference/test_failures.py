@@ -38,7 +38,7 @@ ARGPARSE = "api_server.py: error: argument --x: invalid int value: 'y'"
         (1, [VALIDATION, LENGTH], "bad_arguments", "8192", True),
         (1, [CORE + DAMAGED], "bad_model", "damaged", True),
         (1, ["ValueError: Model architectures ['Weird'] are not supported for now."], "bad_model", "Weird", True),
-        (-11, ["all is well"], "engine_error", "signal 11: all is well", False),
+        (-11, ["all is well"], "engine_error", "signal 11: the last that it said was: all is well", False),
         (1, [CORE + "ValueError: first", FOLLOWS], "engine_error", "ValueError: first", False),
         (1, [], "engine_error", "it said nothing", False),
     ],
@@ -70,7 +70,7 @@ def test_a_process_that_the_kernel_ended_for_memory() -> None:
 
 def test_what_was_said_in_passing_is_no_cause() -> None:
     chatter = ["(EngineCore pid=1) INFO 11-21 14:24:44 [core.py:133] trust_remote_code=True, out of memory", "bye"]
-    assert explained(1, chatter).message == "The engine ended with code 1: bye"
+    assert explained(1, chatter).message == "The engine ended with code 1: the last that it said was: bye"
 
 
 def test_an_engine_that_served_fell_by_no_mistake_of_its_user() -> None:

@@ -100,7 +100,7 @@ class VllmEnvironment:
         environment = {**os.environ, "IMTS_HOME": str(self._home)}
         gpus = await asyncio.to_thread(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
         command = [*shlex.split(self._rules.engine_installer), *(["--gpu"] if gpus else [])]
-        lines = await run(command, environment, say)
+        lines = await run(command, environment, lambda text: None if _listed(text) else say(text))
         python = Path(lines[-1]) if lines else Path()
         if not os.access(python, os.X_OK):
             raise CannotServe(
@@ -118,6 +118,11 @@ class VllmEnvironment:
             unfinished.rename(target)
         told = json.loads(target.read_text())
         return Options(told["options"], told["version"])
+
+
+def _listed(text: str) -> bool:
+    """One package of what was installed: two hundred lines that nobody waits for."""
+    return text.startswith(("+ ", "- "))
 
 
 def _identity(python: Path) -> str:

@@ -95,4 +95,5 @@ def _last_error(said: list[str]) -> str:
         found = _ERROR.match(line)
         if found and not line.startswith("RuntimeError: Engine core initialization failed"):
             return line[:1_000]
-    return next((line for line in reversed(said) if line), "it said nothing")[:1_000]
+    last = next((line for line in reversed(said) if line), None)
+    return f"the last that it said was: {last}"[:1_000] if last else "it said nothing"
