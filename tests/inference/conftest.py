@@ -34,7 +34,7 @@ def worker(plane: Plane, tmp_path: Path, gguf: Path) -> Iterator[Worker]:
         plane,
         tmp_path / "home",
         IMTS_LLAMA_SERVER=str(STAND_IN),
-        IMTS_MODEL_ROOTS=f'["{gguf.parent}"]',
+        IMTS_MODEL_ROOTS=str(gguf.parent),
         IMTS_INFERENCE_MEMORY_GB="2.5",
     )
     yield worker

@@ -54,7 +54,7 @@ def worker(
         home,
         IMTS_MODELS_FOLDER=str(models),
         IMTS_ENGINE_PYTHON=engine_python,
-        IMTS_MODEL_ROOTS=f'["{home}"]',
+        IMTS_MODEL_ROOTS=str(home),
         IMTS_INFERENCE_CACHE_GB="1",
         IMTS_HUB_OFFLINE="true",
     )

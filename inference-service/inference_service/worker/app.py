@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from functools import cache
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 from fastapi import Depends
@@ -18,8 +19,9 @@ from imts_shared.worker.gpus import Gpus, found
 from imts_shared.worker.scratch import Scratch
 from inference_service.engines import llamacpp
 from inference_service.engines.environment import VllmEnvironment
+from inference_service.launch.machine import Machine
 from inference_service.models.finding import Finder
-from inference_service.room import GIB, SHARE, Room
+from inference_service.room import GIB, SHARE
 from inference_service.settings import settings
 from inference_service.worker.engine_run import Engines
 from inference_service.worker.said import Said
@@ -39,15 +41,14 @@ def environment() -> VllmEnvironment:
 async def _working() -> AsyncIterator[None]:
     rules = settings()
     budget = int(rules.inference_memory_gb * GIB) if rules.inference_memory_gb else int(_memory() * SHARE)
-    said = Said()
     gpus = Gpus(await asyncio.to_thread(found, os.environ.get("CUDA_VISIBLE_DEVICES")), rules.gpu_locks)
     finder = Finder(rules, environment())
     scratch_home = rules.home.absolute() / "scratch" / "inference-service"
-    scratch_home.mkdir(parents=True, exist_ok=True)
-    engines = Engines(rules, gpus, Room(budget), said, finder, environment(), scratch_home)
-    sync = Sync(engines, Shelf(engines))
-    scratch = Scratch(scratch_home, sync.worker_id)
-    engines.folder = scratch.folder
+    worker_id = f"inference-{uuid4().hex[:12]}"
+    scratch = Scratch(scratch_home, worker_id)
+    machine = Machine(rules, gpus, budget, scratch.folder)
+    engines = Engines(rules, machine, Said(), finder, environment())
+    sync = Sync(engines, Shelf(engines), worker_id)
     working = [
         asyncio.create_task(sync.run(), name="sync"),
         asyncio.create_task(environment().look(), name="options"),

@@ -10,14 +10,14 @@ from loguru import logger
 
 from imts_shared.contracts.deployments import DeploymentReason, DeploymentState, Phase, Progress
 from imts_shared.contracts.serving import ReplicaReport, WantedDeployment, WantedRevision
+from inference_service.keys import Key
+from inference_service.launch.launcher import Need
 from inference_service.trouble import CannotServe
 from inference_service.worker.engine_run import EngineRun, Engines
-from inference_service.worker.reconcile import Key
 
 LONGEST_WAIT = 60.0
 MOST_FALLS = 5
 HEALTHY_SECONDS = 60.0
-LOOK_SECONDS = 1.0
 DRAIN_LEAST_SECONDS = 2.0
 """Gateways hear that it leaves a moment after the worker does."""
 
@@ -97,6 +97,14 @@ class Replica:
         told = Progress(phase=phase, message=message, percent=percent)
         self._said = {"state": DeploymentState.starting, "progress": told}
 
+    def waits(self, message: str, hint: str | None) -> None:
+        self._said = {
+            "state": DeploymentState.pending,
+            "reason": DeploymentReason.no_room,
+            "message": message[:4_000],
+            "hint": hint,
+        }
+
     def message(self, text: str) -> None:
         self._engines.said.message(self.key.deployment_id, text)
 
@@ -118,7 +126,8 @@ class Replica:
         run = EngineRun(self._engines, self, without_adapters=self._without_adapters)
         try:
             await run.prepare()
-            await self._room(run)
+            need = Need(self.key, self.revision.gpu, run.needed, self._siblings)
+            self._gpus = await self._engines.launcher.room(need, self.waits)
             self._run = run
             await run.serve(self._gpus, self._became_ready)
         finally:
@@ -130,40 +139,9 @@ class Replica:
             await _whole(run.close())
             self._leave()
 
-    async def _room(self, run: EngineRun) -> None:
-        """Memory and GPUs, both or none."""
-        devices = len(self._engines.gpus.devices)
-        count = (1 if devices else 0) if self.revision.gpu is None else self.revision.gpu
-        if count > devices:
-            raise CannotServe(
-                DeploymentReason.no_room,
-                f"It wants {count} GPUs, and this worker has {devices}.",
-                "Give `gpu` a smaller value; 0 is the CPU.",
-                final=True,
-            )
-        while True:
-            waits = self._engines.room.taken(self.key, run.needed(on_gpu=count > 0), self._siblings())
-            if waits is not None and not waits.ever:
-                raise CannotServe(DeploymentReason.no_room, waits.message, waits.hint, final=True)
-            if waits is None:
-                mine = await asyncio.to_thread(self._engines.gpus.taken, count)
-                if mine is not None:
-                    self._gpus = mine
-                    return
-                self._engines.room.give_back(self.key)
-            self._said = {
-                "state": DeploymentState.pending,
-                "reason": DeploymentReason.no_room,
-                "message": waits.message if waits else f"It waits for {count} free GPUs.",
-                "hint": waits.hint if waits else "Jobs and deployments hold them; end one.",
-            }
-            await asyncio.sleep(LOOK_SECONDS)
-
     def _leave(self) -> None:
-        self._engines.room.give_back(self.key)
-        if self._gpus:
-            self._engines.gpus.give_back(self._gpus)
-            self._gpus = []
+        self._engines.launcher.give_back(self.key, self._gpus)
+        self._gpus = []
 
     def _became_ready(self) -> None:
         self._said = {"state": DeploymentState.ready}

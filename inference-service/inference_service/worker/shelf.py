@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from loguru import logger
 
 from imts_shared.contracts.serving import ReplicaReport, WantedDeployment
+from inference_service.keys import Key
 from inference_service.worker.engine_run import Engines
-from inference_service.worker.reconcile import Do, Key, actions
+from inference_service.worker.reconcile import Do, actions
 from inference_service.worker.replica import Replica
 
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from uuid import uuid4
 
 import httpx
 from loguru import logger
@@ -25,9 +24,9 @@ TIMEOUT_SECONDS = 10.0
 class Sync:
     """A control plane that is away changes nothing here: engines go on, and what they say waits."""
 
-    def __init__(self, engines: Engines, shelf: Shelf) -> None:
+    def __init__(self, engines: Engines, shelf: Shelf, worker_id: str) -> None:
         rules = engines.rules
-        self.worker_id = f"inference-{uuid4().hex[:12]}"
+        self.worker_id = worker_id
         self._engines = engines
         self._shelf = shelf
         self._host = socket.gethostname()
@@ -60,17 +59,18 @@ class Sync:
     async def once(self) -> SyncAnswer | None:
         said = self._engines.said
         lines, messages = said.batch()
+        offer = await asyncio.to_thread(self._engines.launcher.offer)
         request = SyncRequest(
             worker_id=self.worker_id,
             name=f"inference@{self._host}",
             host=self._host,
             pid=os.getpid(),
             version=__version__,
-            launcher="process",
+            launcher=self._engines.launcher.name,
             engines=self._installed(),
-            devices=self._engines.gpus.devices,
-            gpus_free=await asyncio.to_thread(self._engines.gpus.free),
-            memory_bytes=self._engines.room.budget,
+            devices=offer.devices,
+            gpus_free=offer.gpus_free,
+            memory_bytes=offer.memory_bytes,
             draining=self._draining,
             batch=said.number,
             replicas=self._shelf.reports(),
