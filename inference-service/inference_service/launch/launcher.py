@@ -1,7 +1,7 @@
 """What the worker asks of a launcher: room for an engine, the engine itself, and what became of it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,14 +39,41 @@ class Ended:
     killed_for_memory: bool = False
 
 
+@dataclass(frozen=True)
+class Survivor:
+    """An engine that an earlier worker launched and that answers."""
+
+    key: Key
+    url: str
+    started_at: datetime
+    restarts: int
+    rank: int | None
+    """The largest that an adapter of it may have; None: it takes none."""
+    adapters: dict[str, str]
+    """What is loaded, and from where."""
+
+
 class Told(Protocol):
     """Who is told of an engine while it comes to run."""
+
+    @property
+    def rank(self) -> int | None:
+        """The largest that an adapter of it may have; None: it takes none."""
+
+    @property
+    def restarts(self) -> int: ...
 
     def line(self, encoded: bytes) -> str:
         """As imts_shared.worker.lines encodes it; gives back its text without secrets."""
 
     def waits(self, message: str, hint: str | None) -> None:
         """There is no room for it yet."""
+
+    def starts(self, message: str) -> None:
+        """It has room, and does not run yet."""
+
+    def renewed(self) -> None:
+        """What ran of this replica before is not what is wanted, and makes way."""
 
 
 class Launched(Protocol):
@@ -74,6 +101,9 @@ class Launched(Protocol):
 
     async def end(self) -> None: ...
 
+    async def leave(self) -> None:
+        """This worker ends; the engine with it, unless the launcher's engines outlive it."""
+
     async def memory(self) -> int | None: ...
 
 
@@ -81,7 +111,16 @@ class Launcher(Protocol):
     @property
     def name(self) -> Literal["process", "kubernetes"]: ...
 
+    @property
+    def outlives(self) -> bool:
+        """Its engines go on without the worker."""
+
     def offer(self) -> Offer: ...
+
+    async def survivors(self) -> list[Survivor]: ...
+
+    async def tidy(self, held: Callable[[], Iterable[Key]]) -> None:
+        """Ends engines that are nobody's; `held` are the replicas that the worker has."""
 
     def folder(self, key: Key) -> Path:
         """For what the worker writes for this engine; the engine reads it."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from inference_service.engines.environment import clean_environment
 from inference_service.engines.starting import Place, Start
 from inference_service.keys import Key
 from inference_service.launch import ports, process
-from inference_service.launch.launcher import Need, Offer, Told
+from inference_service.launch.launcher import Need, Offer, Survivor, Told
 from inference_service.settings import InferenceSettings
 from inference_service.trouble import CannotServe
 
@@ -22,6 +22,7 @@ LOOK_SECONDS = 1.0
 
 class Machine:
     name: Literal["process"] = "process"
+    outlives = False
 
     def __init__(self, rules: InferenceSettings, gpus: Gpus, budget: int, folder: Path) -> None:
         self._rules = rules
@@ -33,6 +34,12 @@ class Machine:
 
     def offer(self) -> Offer:
         return Offer(self._gpus.devices, self._gpus.free(), self._room.budget)
+
+    async def survivors(self) -> list[Survivor]:
+        return []
+
+    async def tidy(self, held: Callable[[], Iterable[Key]]) -> None:
+        """No child outlives its worker."""
 
     def folder(self, key: Key) -> Path:
         folder = self._folder / key.deployment_id / f"{key.revision}-{key.number}"

@@ -67,6 +67,9 @@ class EngineProcess:
             self.kill()
         await self.wait()
 
+    async def leave(self) -> None:
+        await self.end()
+
     def _used(self) -> int | None:
         """What its processes share is divided among them."""
         try:

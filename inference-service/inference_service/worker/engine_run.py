@@ -18,7 +18,7 @@ from inference_service.engines.environment import VllmEnvironment
 from inference_service.engines.speaking import EngineAway, EngineClient
 from inference_service.engines.starting import Model, Place, Start
 from inference_service.keys import Key
-from inference_service.launch.launcher import Ended, Launched, Launcher
+from inference_service.launch.launcher import Ended, Launched, Launcher, Survivor
 from inference_service.models.finding import Finder
 from inference_service.settings import InferenceSettings
 from inference_service.trouble import CannotServe
@@ -59,24 +59,35 @@ class Owner(Protocol):
 
     def waits(self, message: str, hint: str | None) -> None: ...
 
+    def renewed(self) -> None: ...
+
+    @property
+    def restarts(self) -> int: ...
+
 
 class EngineRun:
     """`prepare`, then `serve`, which raises CannotServe in the end, then `close`, however it ended."""
 
-    def __init__(self, engines: Engines, owner: Owner, *, without_adapters: bool) -> None:
+    def __init__(
+        self, engines: Engines, owner: Owner, *, without_adapters: bool, found: Survivor | None = None
+    ) -> None:
+        """`found`: the engine that may be taken over, if it is as it would be started now."""
         self.without_adapters = without_adapters
+        self._found = found
         self._engines = engines
         self._owner = owner
         self._model: Model | None = None
         self._python: Path | None = None
         self._options: Options | None = None
-        self._rank: int | None = None
+        self.rank: int | None = None
         self._place: Place | None = None
         self._engine: Launched | None = None
         self._client: EngineClient | None = None
         self._health: Health | None = None
         self._sink: LineSink | None = None
         self._adapters = Adapters(engines.finder, owner.message)
+        if found is not None:
+            self._adapters.take_over(found.adapters)
         self._ready_at: datetime | None = None
         self._ready_since: float | None = None
         self._memory: int | None = None
@@ -84,6 +95,11 @@ class EngineRun:
     @property
     def ready(self) -> bool:
         return self._ready_since is not None
+
+    @property
+    def launched(self) -> bool:
+        """From then on whatever ran of it before is this run's, or gone."""
+        return self._engine is not None
 
     @property
     def ready_seconds(self) -> float:
@@ -116,9 +132,11 @@ class EngineRun:
         self._owner.progress(Phase.fetching, revision.model.named)
         token = self._owner.wanted.secrets.get(HUB_TOKEN)
         self._model = await self._engines.finder.model(revision.model, token, self._fetches)
-        if revision.engine == Engine.vllm and not self.without_adapters:
+        if self._found is not None:
+            self.rank = self._found.rank  # what it was started with cannot be changed, and need not be to serve
+        elif revision.engine == Engine.vllm and not self.without_adapters:
             largest = await self._adapters.largest_rank(self._owner.wanted.adapters)
-            self._rank = int(revision.engine_args.get("max_lora_rank") or vllm.rank_for(largest))
+            self.rank = int(revision.engine_args.get("max_lora_rank") or vllm.rank_for(largest))
 
     def needed(self, on_gpu: bool) -> int:
         assert self._model is not None
@@ -144,10 +162,11 @@ class EngineRun:
         except Unhealthy as error:
             raise CannotServe(DeploymentReason.unhealthy, f"The engine runs and does not generate: {error}.") from error
 
-    async def close(self) -> None:
+    async def close(self, *, leaves: bool) -> None:
+        """`leaves`: not the engine shall end, but this worker."""
         self._ready_since = None
         if self._engine is not None and self._engine.running:
-            await self._engine.end()
+            await (self._engine.leave() if leaves else self._engine.end())
         if self._client is not None:
             await self._client.close()
         if self._sink is not None:
@@ -165,6 +184,18 @@ class EngineRun:
     def waits(self, message: str, hint: str | None) -> None:
         self._owner.waits(message, hint)
 
+    def starts(self, message: str) -> None:
+        if not self.ready:
+            self._owner.progress(Phase.launching, message)
+
+    def renewed(self) -> None:
+        self._adapters.take_over({})
+        self._owner.renewed()
+
+    @property
+    def restarts(self) -> int:
+        return self._owner.restarts
+
     def _installs(self, text: str) -> None:
         self._owner.progress(Phase.installing, text)
         self._owner.message(text)
@@ -179,7 +210,7 @@ class EngineRun:
             return llamacpp.start(self._engines.rules.llama_server, self._model, place, revision.engine_args)
         assert self._python is not None
         assert self._options is not None
-        return vllm.start(self._python, self._options, self._model, place, revision.engine_args, self._rank)
+        return vllm.start(self._python, self._options, self._model, place, revision.engine_args, self.rank)
 
     async def _beside(self, ending: "asyncio.Task[Ended]", *work: Coroutine[Any, Any, None]) -> None:
         """Until the first of the work is done, or the engine has ended."""
@@ -235,12 +266,12 @@ class EngineRun:
         assert self._client is not None
         assert self._model is not None
         with suppress(EngineAway):  # its health is looked after elsewhere
-            await self._adapters.match(self._owner.wanted.adapters, self._client, self._model.path, self._rank)
+            await self._adapters.match(self._owner.wanted.adapters, self._client, self._model.path, self.rank)
 
     def _fall(self, ended: Ended) -> CannotServe:
         assert self._engine is not None
         lines = list(self._engine.tail)
-        if self._rank is not None and any(failures.LORA_UNKNOWN in line for line in lines):
+        if self.rank is not None and any(failures.LORA_UNKNOWN in line for line in lines):
             self.without_adapters = True
             return CannotServe(DeploymentReason.engine_error, "This kind of model takes no adapters in this engine.")
         trouble = failures.explained(ended.code, lines, killed_for_memory=ended.killed_for_memory, served=self.ready)

@@ -2,24 +2,36 @@
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from loguru import logger
 
 from imts_shared.contracts.serving import ReplicaReport, WantedDeployment
 from inference_service.keys import Key
+from inference_service.launch.launcher import Survivor
 from inference_service.worker.engine_run import Engines
 from inference_service.worker.reconcile import Do, actions
-from inference_service.worker.replica import Replica
+from inference_service.worker.replica import Replica, as_found
 
 
 class Shelf:
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
         self._replicas: dict[Key, Replica] = {}
+        self._survivors: dict[Key, Survivor] = {}
+        """Found, and not taken over before it is known what is wanted."""
+
+    async def look_around(self) -> None:
+        self._survivors = {one.key: one for one in await self._engines.launcher.survivors()}
+
+    def keys(self) -> list[Key]:
+        """Of what runs here or may."""
+        return [key for key, replica in self._replicas.items() if not replica.gave_up]
 
     def reports(self) -> list[ReplicaReport]:
         self._forget()
-        return [replica.report() for replica in self._replicas.values()]
+        found = [ReplicaReport.model_validate({**asdict(one.key), **as_found(one)}) for one in self._survivors.values()]
+        return [replica.report() for replica in self._replicas.values()] + found
 
     def match(self, wanted: Iterable[WantedDeployment]) -> None:
         """Begins whatever leads from what is here to what is wanted; nothing here waits for it."""
@@ -40,10 +52,12 @@ class Shelf:
                     self._replicas[action.key].resume()
                 case Do.start:
                     self._start(action.key, by_id[action.key.deployment_id])
+        self._survivors.clear()
 
-    async def end(self) -> None:
+    async def leave(self) -> None:
+        """Until nothing here is this worker's any more."""
         for replica in self._replicas.values():
-            replica.end()
+            replica.leave()
         await asyncio.gather(*(replica.ended() for replica in self._replicas.values()))
         self._replicas.clear()
 
@@ -55,7 +69,7 @@ class Shelf:
                 if other.deployment_id == key.deployment_id and other != key and not replica.draining
             ]
 
-        self._replicas[key] = Replica(self._engines, key, wanted, siblings)
+        self._replicas[key] = Replica(self._engines, key, wanted, siblings, self._survivors.get(key))
 
     def _forget(self) -> None:
         for key in [key for key, replica in self._replicas.items() if replica.over]:

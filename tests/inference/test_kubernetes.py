@@ -1,0 +1,340 @@
+"""Replicas as Deployments and Services: a real worker, an API that checks as a cluster's does, real processes."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.inference.conftest import STAND_IN
+from tests.inference.kubernetes_api import Cluster
+from tests.inference.plane import SERVICE_KEY, Plane
+from tests.inference.test_replicas import generate, of, pid
+from tests.inference.workers import Worker, alive, until
+
+IMAGE = "registry.example/imts/inference-worker:1"
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path / "account")
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def gguf(home: Path) -> Path:
+    file = home / "models" / "small.gguf"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"GGUF" + b"\0" * 1020)
+    return file
+
+
+@pytest.fixture
+def start(plane: Plane, cluster: Cluster, home: Path, gguf: Path) -> Iterator[Start]:
+    """Starts a worker of the cluster; the next one is the same release's."""
+    started: list[Worker] = []
+
+    def another(**more: str) -> Worker:
+        worker = Worker(
+            plane,
+            home,
+            **{
+                "IMTS_LAUNCHER": "kubernetes",
+                "IMTS_ENGINE_IMAGE": IMAGE,
+                "IMTS_ENGINE_CLAIM": "imts-home",
+                "IMTS_LLAMA_SERVER": str(STAND_IN),
+                "IMTS_MODEL_ROOTS": f"{gguf.parent}:/usr/share",
+                **cluster.environment,
+                **more,
+            },
+        )
+        started.append(worker)
+        return worker
+
+    yield another
+    for worker in started:
+        worker.end()
+
+
+def container(cluster: Cluster) -> dict[str, Any]:
+    (deployment,) = cluster.there("deployments")
+    found: dict[str, Any] = deployment["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def test_a_replica_is_a_deployment_and_a_service(start: Start, cluster: Cluster, plane: Plane, gguf: Path) -> None:
+    worker = start()
+    token = "hf_abcdefghijklmnop"
+    plane.want("one", [of(gguf, arguments={"slow": 2.5, "says": "$(HOME) $PATH"})], secrets={"huggingface": token})
+    found = worker.state("one", "ready", 20)
+    assert plane.requests[0]["launcher"] == "kubernetes"
+    assert ("one/1", "starting", "loading weights") in plane.phases
+    (service,) = cluster.there("services")
+    assert found["url"] == f"http://{service['spec']['clusterIP']}:8000"
+    assert generate(found["url"]).status_code == 200
+    until(lambda: any("small.gguf" in line["text"] for line in plane.lines), 5)
+    spec = cluster.there("deployments")[0]["spec"]["template"]["spec"]
+    assert (spec["automountServiceAccountToken"], spec["enableServiceLinks"]) == (False, False)
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert container(cluster)["image"] == IMAGE
+    assert container(cluster)["resources"]["requests"]["memory"] == str(1024 + 2**30)
+    told = Path(f"/proc/{pid(found['url'])}/cmdline").read_bytes().split(b"\0")
+    assert b"$(HOME) $PATH" in told, "what a user writes is not filled in by the cluster"
+    said = json.dumps(cluster.made)
+    assert SERVICE_KEY not in said
+    assert token not in said
+    assert "IMTS_" not in said
+    plane.forget("one")
+    worker.gone("one", 15)
+    assert not cluster.there("deployments")
+    assert not cluster.there("services")
+    assert not cluster.pods()
+
+
+def test_an_engine_that_falls_comes_back_as_another(start: Start, cluster: Cluster, plane: Plane, gguf: Path) -> None:
+    worker = start()
+    plane.want("one", [of(gguf)])
+    before = worker.state("one", "ready", 20)
+    first = cluster.pod()
+    os.kill(pid(before["url"]), signal.SIGKILL)
+    until(lambda: plane.replica("one")["restarts"] == 1, 10, lambda: plane.replica("one"))
+    assert "signal 9" in plane.replica("one")["message"]
+    after = worker.state("one", "ready", 20)
+    assert cluster.pod().name != first.name
+    assert cluster.pod().body["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert after["startedAt"] != before["startedAt"] or after["restarts"] != before["restarts"]
+    assert generate(after["url"]).status_code == 200
+
+
+@pytest.mark.parametrize("restarts_at_once", [True, False])
+def test_what_it_said_last_and_that_memory_ran_out_are_told(
+    start: Start, cluster: Cluster, plane: Plane, gguf: Path, restarts_at_once: bool
+) -> None:
+    worker = start()
+    cluster.node.orders.restart_seconds = 0 if restarts_at_once else 5
+    plane.want("one", [of(gguf, arguments={"dies_after": 0.3, "says": "RuntimeError: the moon is full"})])
+    until(
+        lambda: "the moon is full" in (plane.replica("one") or {}).get("message", ""), 10, lambda: plane.replica("one")
+    )
+    assert plane.replica("one")["reason"] == "engine_error"
+    assert len([line for line in plane.lines if "the moon is full" in line["text"]]) <= plane.replica("one")["restarts"]
+    plane.want("two", [of(gguf)])
+    url = worker.state("two", "ready", 20)["url"]
+    plane.forget("one")
+    worker.gone("one", 15)
+    cluster.node.orders.next_end = ("OOMKilled", 137)
+    os.kill(pid(url), signal.SIGKILL)
+    until(lambda: plane.replica("two").get("reason"), 10)
+    assert plane.replica("two")["reason"] == "out_of_memory"
+
+
+def test_falls_in_a_row_end_as_a_crash_loop(start: Start, cluster: Cluster, plane: Plane, gguf: Path) -> None:
+    worker = start()
+    plane.want("one", [of(gguf, arguments={"dies_after": 0.0, "says": "RuntimeError: the moon is full"})])
+    found = worker.state("one", "failed", 60)
+    assert (found["reason"], found["restarts"]) == ("crash_loop", 4)
+    assert "the moon is full" in found["message"]
+    until(lambda: not cluster.there("deployments") and not cluster.there("services"), 5)
+
+
+def test_no_room_is_told_in_the_clusters_words(start: Start, cluster: Cluster, plane: Plane, gguf: Path) -> None:
+    worker = start()
+    cluster.node.orders.unschedulable = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    plane.want("one", [of(gguf, gpu=2, startTimeoutSeconds=5)])
+    waiting = worker.state("one", "pending", 10)
+    until(lambda: plane.replica("one").get("reason") == "no_room", 10)
+    waiting = plane.replica("one")
+    assert "3 Insufficient nvidia.com/gpu" in waiting["message"]
+    assert container(cluster)["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    assert {"name": "CUDA_VISIBLE_DEVICES", "value": "0,1"} in container(cluster)["env"]
+    time.sleep(6)
+    assert plane.replica("one")["state"] == "pending", "its time to start does not run yet"
+    cluster.node.orders.unschedulable = None
+    assert worker.state("one", "ready", 20)["gpus"] == ["0", "1"]
+
+
+def test_a_quota_that_allows_no_pod_is_told(start: Start, cluster: Cluster, plane: Plane, gguf: Path) -> None:
+    worker = start()
+    cluster.node.orders.no_pod = 'pods "x" is forbidden: exceeded quota: compute'
+    plane.want("one", [of(gguf)])
+    until(lambda: "exceeded quota" in (plane.replica("one") or {}).get("message", ""), 15, lambda: plane.replica("one"))
+    assert plane.replica("one")["state"] == "pending"
+    cluster.node.orders.no_pod = None
+    worker.state("one", "ready", 20)
+
+
+def test_an_image_that_cannot_be_had_is_named(start: Start, cluster: Cluster, plane: Plane, gguf: Path) -> None:
+    worker = start()
+    cluster.node.orders.image = ("ErrImagePull", "dial tcp: i/o timeout")
+    plane.want("one", [of(gguf)])
+    until(lambda: "i/o timeout" in str((plane.replica("one") or {}).get("progress")), 10, lambda: plane.replica("one"))
+    assert plane.replica("one")["state"] == "starting"
+    cluster.node.orders.image = ("ErrImagePull", "manifest unknown")
+    found = worker.state("one", "failed", 10)
+    assert found["reason"] == "engine_missing"
+    assert IMAGE in found["message"]
+    assert "IMTS_ENGINE_IMAGE" in found["hint"]
+
+
+def test_an_evicted_pod_is_a_fall(start: Start, cluster: Cluster, plane: Plane, gguf: Path) -> None:
+    worker = start()
+    plane.want("one", [of(gguf)])
+    worker.state("one", "ready", 20)
+    cluster.do(lambda: cluster.node.evict(cluster.pod()))
+    until(lambda: plane.replica("one")["restarts"] == 1, 10, lambda: plane.replica("one"))
+    assert "taken the engine's pod away" in plane.replica("one")["message"]
+    assert generate(worker.state("one", "ready", 20)["url"]).status_code == 200
+
+
+def test_a_clusters_api_that_is_away_ends_nothing(start: Start, cluster: Cluster, plane: Plane, gguf: Path) -> None:
+    worker = start()
+    plane.want("one", [of(gguf)])
+    before = worker.state("one", "ready", 20)
+    serving = pid(before["url"])
+    cluster.away = True
+    plane.want("two", [of(gguf)])
+    until(lambda: "does not answer" in str((plane.replica("two") or {}).get("progress")), 20)
+    time.sleep(2)
+    assert plane.replica("one")["state"] == "ready"
+    assert pid(before["url"]) == serving
+    cluster.away = False
+    worker.state("two", "ready", 20)
+    assert plane.replica("two")["restarts"] == 0
+    good, cluster.token = cluster.token, "renewed"
+    time.sleep(3)
+    assert plane.replica("one")["state"] == "ready"
+    cluster.token = good
+    plane.forget("two")
+    worker.gone("two", 15)
+
+
+def test_a_worker_that_ends_leaves_its_engines_and_the_next_takes_them_over(
+    start: Start, cluster: Cluster, plane: Plane, gguf: Path
+) -> None:
+    worker = start()
+    plane.want("one", [of(gguf)], servingRevision=1)
+    plane.want("gone", [of(gguf)])
+    before = worker.state("one", "ready", 20)
+    worker.state("gone", "ready", 20)
+    serving, uids = pid(before["url"]), {pod.body["metadata"]["uid"] for pod in cluster.pods()}
+    stop, answers = threading.Event(), []
+    asking = threading.Thread(target=_asks, args=(before["url"], stop, answers))
+    asking.start()
+    worker.process.send_signal(signal.SIGTERM)
+    worker.process.wait(15)
+    assert alive(serving)
+    assert not any(request["draining"] for request in plane.requests)
+    plane.away = True
+    del plane.phases[:]
+    worker = start()
+    time.sleep(3)
+    assert {pod.body["metadata"]["uid"] for pod in cluster.pods()} == uids, "nothing is ended before it is known"
+    plane.forget("gone")
+    said = len(plane.requests)
+    plane.away = False
+    until(lambda: len(cluster.there("deployments")) == 1 and len(cluster.there("services")) == 1, 15)
+    after = worker.state("one", "ready", 10)
+    time.sleep(2)
+    stop.set()
+    asking.join()
+    assert set(answers) == {200}
+    assert pid(after["url"]) == serving
+    same = ("url", "startedAt", "restarts")
+    assert [after[name] for name in same] == [before[name] for name in same]
+    assert {state for name, state, _ in plane.phases if name == "one/1"} == {"ready"}, "gateways see no gap"
+    assert plane.requests[said]["workerId"] == plane.requests[0]["workerId"]
+    lines = [line for line in plane.lines if line["deploymentId"] == "one" and "listening" in line["text"]]
+    assert len(lines) == 1
+    os.kill(serving, signal.SIGKILL)
+    until(lambda: plane.replica("one")["restarts"] == 1, 10)
+    worker.state("one", "ready", 20)
+
+
+def _asks(url: str, stop: threading.Event, answers: list[int]) -> None:
+    while not stop.is_set():
+        try:
+            answers.append(generate(url).status_code)
+        except httpx.TransportError:
+            answers.append(0)
+        time.sleep(0.1)
+
+
+def test_a_worker_that_is_killed_leaves_its_engines_too_and_changed_settings_replace_them(
+    start: Start, cluster: Cluster, plane: Plane, gguf: Path
+) -> None:
+    worker = start()
+    plane.want("one", [of(gguf)])
+    before = pid(worker.state("one", "ready", 20)["url"])
+    worker.process.kill()
+    worker.process.wait()
+    assert alive(before)
+    worker = start(IMTS_ENGINE_POD='{"cpu": 2, "nodeSelector": {"disk": "fast"}}')
+    until(lambda: not alive(before), 20)
+    until(lambda: plane.replica("one")["state"] == "starting", 5, lambda: plane.replica("one"))
+    assert pid(worker.state("one", "ready", 20)["url"]) != before
+    assert cluster.there("deployments")[0]["spec"]["template"]["spec"]["nodeSelector"] == {"disk": "fast"}
+
+
+def test_a_new_version_starts_beside_the_old_one_which_then_goes(
+    start: Start, cluster: Cluster, plane: Plane, gguf: Path
+) -> None:
+    worker = start()
+    plane.want("one", [of(gguf)], servingRevision=1)
+    old = worker.state("one", "ready", 20)
+    plane.want("one", [of(gguf), of(gguf, 2)], servingRevision=1)
+    new = worker.state("one", "ready", 20, revision=2)
+    assert len(cluster.there("services")) == 2
+    answers: list[int] = []
+    running = threading.Thread(target=lambda: answers.append(generate(old["url"], seconds=4).status_code))
+    running.start()
+    time.sleep(0.3)
+    plane.want("one", [of(gguf, 2)], servingRevision=2, drainSeconds=30)
+    worker.gone("one", 20)
+    running.join()
+    assert answers == [200]
+    assert pid(new["url"])
+    assert len(cluster.there("deployments")) == len(cluster.there("services")) == 1
+
+
+def test_what_the_role_does_not_allow_is_named(start: Start, cluster: Cluster, plane: Plane, gguf: Path) -> None:
+    worker = start()
+    cluster.role.discard(("create", "deployments"))
+    plane.want("one", [of(gguf)])
+    until(lambda: (plane.replica("one") or {}).get("message"), 10)
+    said = plane.replica("one")
+    assert "does not let this worker create deployments.apps" in said["message"]
+    assert "docs/serving.md" in said["hint"]
+    cluster.role.add(("create", "deployments"))
+    worker.state("one", "ready", 20)
+    cluster.role.discard(("list", "pods"))
+    time.sleep(3)
+    assert plane.replica("one")["state"] == "ready", "an engine that runs is not ended for it"
+
+
+def test_a_model_outside_of_the_volume_is_refused(start: Start, plane: Plane) -> None:
+    worker = start()
+    plane.want("one", [of(Path("/usr/share"))])
+    found = worker.state("one", "failed", 10)
+    assert found["reason"] == "bad_model"
+
+
+def test_settings_that_are_missing_are_named(tmp_path: Path, cluster: Cluster, plane: Plane) -> None:
+    for more, words in (
+        ({}, "IMTS_ENGINE_IMAGE"),
+        ({"IMTS_ENGINE_IMAGE": IMAGE, "IMTS_ENGINE_CLAIM": "home"}, "no service account"),
+    ):
+        with pytest.raises(AssertionError, match=words):
+            Worker(plane, tmp_path / "home", IMTS_LAUNCHER="kubernetes", **more)
