@@ -116,7 +116,7 @@ class InferenceSettings(Settings):
     @property
     def volume(self) -> Path | None:
         """What engines see of the files here; None: all of them."""
-        return self.home.resolve() if self.launcher == "kubernetes" else None
+        return self.home.absolute() if self.launcher == "kubernetes" else None
 
     @property
     def models(self) -> Path:

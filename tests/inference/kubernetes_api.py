@@ -57,8 +57,10 @@ class Cluster:
         self.events: list[dict[str, Any]] = []
         self.away = False
         self.token = ""
-        self.node = Node()
         account.mkdir(parents=True)
+        scratch = account.with_name("pods")
+        scratch.mkdir()
+        self.node = Node(scratch)
         (account / "namespace").write_text(NAMESPACE)
         self.new_token()
         self._loop = asyncio.new_event_loop()

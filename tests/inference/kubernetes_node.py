@@ -11,10 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import aiohttp
+
+from tests.inference.workers import alive
 
 LOOK = 0.05
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
@@ -33,6 +36,14 @@ def expanded(word: str, environment: Mapping[str, str]) -> str:
     return _REFERENCE.sub(one, word)
 
 
+async def _reap(pid: int) -> None:
+    """A container ends with its first process, whatever else runs in it."""
+    while alive(pid):
+        await asyncio.sleep(LOOK)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
 @dataclass
 class Orders:
     """What a test wants to go wrong."""
@@ -41,6 +52,8 @@ class Orders:
     image: tuple[str, str] | None = None
     """Why the image cannot be had: reason and message."""
     no_pod: str | None = None
+    stuck: bool = False
+    """The container is being made and never is."""
     restart_seconds: float = 0.3
     next_end: tuple[str, int] | None = None
     """Reason and exit code of the next end, in place of the real ones."""
@@ -64,6 +77,13 @@ class Pod:
     def ready(self) -> bool:
         return any(one["type"] == "Ready" and one["status"] == "True" for one in self.body["status"]["conditions"])
 
+    async def kill(self) -> None:
+        """All that runs in the container."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            await self.process.wait()
+
     def condition(self, kind: str, status: str, **more: str) -> None:
         conditions = self.body["status"]["conditions"]
         conditions[:] = [one for one in conditions if one["type"] != kind]
@@ -84,8 +104,10 @@ class Pod:
 
 
 class Node:
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path) -> None:
+        """`scratch` is what pods have for a /tmp of their own."""
         self.orders = Orders()
+        self._scratch = scratch
         self.pods: dict[str, Pod] = {}
         self._net = f"127.{random.randint(64, 250)}.{random.randint(1, 250)}"
         self._hosts = count(1)
@@ -117,9 +139,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for pod in self.pods.values():
-            if pod.process is not None and pod.process.returncode is None:
-                pod.process.kill()
-                await pod.process.wait()
+            await pod.kill()
 
     async def _keep_one(self, name: str, deployment: dict[str, Any]) -> None:
         """The controllers of Deployment and ReplicaSet."""
@@ -156,6 +176,8 @@ class Node:
             await asyncio.sleep(LOOK)
         pod.state(waiting={"reason": "ContainerCreating"})
         await asyncio.sleep(0.2)
+        while self.orders.stuck:
+            await asyncio.sleep(LOOK)
         probing = asyncio.create_task(self._probe(pod))
         try:
             while True:
@@ -169,6 +191,8 @@ class Node:
         for one in container["env"]:
             value = pod.ip if "valueFrom" in one else expanded(one["value"], environment)
             environment[one["name"]] = value
+        assert environment["HOME"] == "/tmp"
+        environment["HOME"] = str(self._scratch)
         command = [expanded(word, environment) for word in container["command"]]
         lines = pod.logs[-1]
         pod.process = await asyncio.create_subprocess_exec(
@@ -177,10 +201,12 @@ class Node:
         )  # fmt: skip
         pod.state(running={"startedAt": now()})
         pod.body["status"] |= {"phase": "Running", "podIP": pod.ip}
+        reaping = asyncio.create_task(_reap(pod.process.pid))
         assert pod.process.stdout is not None
         async for line in pod.process.stdout:
             lines.append(f"{datetime.now(UTC).isoformat()[:-6]}123Z {line.decode().rstrip()}")
         code = await pod.process.wait()
+        await reaping
         pod.condition("Ready", "False")
         reason, exit_code = self.orders.next_end or ("Error" if code else "Completed", 128 - code if code < 0 else code)
         self.orders.next_end = None
@@ -208,10 +234,9 @@ class Node:
         living = self._tasks.pop(pod.name)
         if pod.process is not None and pod.process.returncode is None:
             pod.process.send_signal(signal.SIGTERM)
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(pod.process.wait(), pod.body["spec"]["terminationGracePeriodSeconds"])
-            except TimeoutError:
-                pod.process.kill()
+            await pod.kill()
         living.cancel()
         await asyncio.gather(living, return_exceptions=True)
         del self.pods[pod.name]

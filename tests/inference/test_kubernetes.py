@@ -56,7 +56,7 @@ def start(plane: Plane, cluster: Cluster, home: Path, gguf: Path) -> Iterator[St
                 "IMTS_ENGINE_IMAGE": IMAGE,
                 "IMTS_ENGINE_CLAIM": "imts-home",
                 "IMTS_LLAMA_SERVER": str(STAND_IN),
-                "IMTS_MODEL_ROOTS": f"{gguf.parent}:/usr/share",
+                "IMTS_MODEL_ROOTS": str(gguf.parent),
                 **cluster.environment,
                 **more,
             },
@@ -189,6 +189,32 @@ def test_an_image_that_cannot_be_had_is_named(start: Start, cluster: Cluster, pl
     assert "IMTS_ENGINE_IMAGE" in found["hint"]
 
 
+def test_what_keeps_a_container_from_being_made_is_told(
+    start: Start, cluster: Cluster, plane: Plane, gguf: Path
+) -> None:
+    worker = start()
+    cluster.node.orders.stuck = True
+    plane.want("one", [of(gguf)])
+    until(cluster.pods, 10)
+    about = {"name": cluster.pod().name}
+    cluster.events = [
+        {"involvedObject": about, "reason": "Pulled", "message": "older", "lastTimestamp": "2026-01-01T00:00:00Z"},
+        {
+            "involvedObject": about,
+            "reason": "FailedMount",
+            "message": "no nfs",
+            "lastTimestamp": "2026-01-01T00:00:01Z",
+        },
+    ]
+    until(lambda: "FailedMount: no nfs" in str((plane.replica("one") or {}).get("progress")), 15)
+    assert plane.replica("one")["state"] == "starting"
+    cluster.node.orders.stuck = False
+    worker.state("one", "ready", 20)
+    plane.forget("one")
+    worker.gone("one", 15)
+    assert cluster.asked >= cluster.role, "the role has nothing that is not needed"
+
+
 def test_an_evicted_pod_is_a_fall(start: Start, cluster: Cluster, plane: Plane, gguf: Path) -> None:
     worker = start()
     plane.want("one", [of(gguf)])
@@ -225,9 +251,10 @@ def test_a_worker_that_ends_leaves_its_engines_and_the_next_takes_them_over(
     start: Start, cluster: Cluster, plane: Plane, gguf: Path
 ) -> None:
     worker = start()
-    plane.want("one", [of(gguf)], servingRevision=1)
+    plane.want("one", [of(gguf)], servingRevision=1, replicas=2)
     plane.want("gone", [of(gguf)])
     before = worker.state("one", "ready", 20)
+    worker.state("one", "ready", 20, number=1)
     worker.state("gone", "ready", 20)
     serving, uids = pid(before["url"]), {pod.body["metadata"]["uid"] for pod in cluster.pods()}
     stop, answers = threading.Event(), []
@@ -243,9 +270,10 @@ def test_a_worker_that_ends_leaves_its_engines_and_the_next_takes_them_over(
     time.sleep(3)
     assert {pod.body["metadata"]["uid"] for pod in cluster.pods()} == uids, "nothing is ended before it is known"
     plane.forget("gone")
+    plane.want("one", [of(gguf)], servingRevision=1, drainSeconds=300)
     said = len(plane.requests)
     plane.away = False
-    until(lambda: len(cluster.there("deployments")) == 1 and len(cluster.there("services")) == 1, 15)
+    until(lambda: len(cluster.there("deployments")) < 3 and len(cluster.there("services")) < 3, 15)
     after = worker.state("one", "ready", 10)
     time.sleep(2)
     stop.set()
@@ -257,7 +285,8 @@ def test_a_worker_that_ends_leaves_its_engines_and_the_next_takes_them_over(
     assert {state for name, state, _ in plane.phases if name == "one/1"} == {"ready"}, "gateways see no gap"
     assert plane.requests[said]["workerId"] == plane.requests[0]["workerId"]
     lines = [line for line in plane.lines if line["deploymentId"] == "one" and "listening" in line["text"]]
-    assert len(lines) == 1
+    assert len(lines) == 2, "one of each replica"
+    assert len(cluster.there("deployments")) == 2, "who leaves has its time to drain"
     os.kill(serving, signal.SIGKILL)
     until(lambda: plane.replica("one")["restarts"] == 1, 10)
     worker.state("one", "ready", 20)
@@ -324,11 +353,16 @@ def test_what_the_role_does_not_allow_is_named(start: Start, cluster: Cluster, p
     assert plane.replica("one")["state"] == "ready", "an engine that runs is not ended for it"
 
 
-def test_a_model_outside_of_the_volume_is_refused(start: Start, plane: Plane) -> None:
-    worker = start()
-    plane.want("one", [of(Path("/usr/share"))])
+def test_a_model_outside_of_the_volume_is_refused(start: Start, plane: Plane, gguf: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "large.gguf").write_bytes(gguf.read_bytes())
+    worker = start(IMTS_MODEL_ROOTS=str(outside))
+    plane.want("one", [of(outside / "large.gguf")])
     found = worker.state("one", "failed", 10)
     assert found["reason"] == "bad_model"
+    assert f"outside of {worker.home}, the volume" in found["message"]
+    assert "IMTS_ENGINE_CLAIM" in found["hint"]
 
 
 def test_settings_that_are_missing_are_named(tmp_path: Path, cluster: Cluster, plane: Plane) -> None:

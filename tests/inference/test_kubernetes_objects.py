@@ -97,8 +97,9 @@ def test_an_address() -> None:
 
 
 def pod(state: dict[str, Any] | None = None, restarts: int = 0, **more: Any) -> dict[str, Any]:
-    container = {"image": "i", "restartCount": restarts, "state": state or {}, **more.pop("container", {})}
-    return {"metadata": {"name": "p"}, "status": {"containerStatuses": [container] if state else [], **more}}
+    own = {"name": "engine", "image": "i", "restartCount": restarts, "state": state or {}, **more.pop("container", {})}
+    beside = {"name": "mesh", "image": "m", "restartCount": 7, "state": {"running": {}}}
+    return {"metadata": {"name": "p"}, "status": {"containerStatuses": [beside, *([own] if state else [])], **more}}
 
 
 def ended(code: int, reason: str = "Error", **more: Any) -> dict[str, Any]:
@@ -143,6 +144,7 @@ def test_what_happened_before_it_was_taken_over_is_no_fall() -> None:
         (pod({"waiting": {"reason": "CreateContainerConfigError", "message": "no user"}}), "engine_error", "no user"),
         (pod(ended(128, "StartError", message="exec: no such file")), "engine_missing", "exec: no such file"),
         (pod(phase="Failed", reason="Evicted", message="disk pressure"), "engine_error", "disk pressure"),
+        (pod(ended(137), phase="Failed", reason="Evicted", message="memory low"), "engine_error", "memory low"),
     ],
 )
 def test_what_no_waiting_mends(seen: dict[str, Any], reason: str, words: str) -> None:

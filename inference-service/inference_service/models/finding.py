@@ -47,7 +47,9 @@ class Finder:
 
     def _check_seen(self, path: Path, named: str) -> None:
         volume = self._rules.volume
-        if volume is not None and not path.resolve().is_relative_to(volume):
+        if volume is None:
+            return
+        if not path.is_relative_to(volume) or not path.resolve().is_relative_to(volume.resolve()):
             raise bad_model(
                 f"{named} lies in {path}, outside of {volume}, the volume that engines see.",
                 f"Keep models under it (IMTS_MODELS_FOLDER, IMTS_MODEL_ROOTS); it is the claim"

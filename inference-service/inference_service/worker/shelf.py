@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import asdict
+from time import monotonic
 
 from loguru import logger
 
@@ -20,13 +21,16 @@ class Shelf:
         self._replicas: dict[Key, Replica] = {}
         self._survivors: dict[Key, Survivor] = {}
         """Found, and not taken over before it is known what is wanted."""
+        self._lasting: dict[Key, float] = {}
+        """Found and wanted no more: the worker before may have been draining it, so its requests get their time."""
 
     async def look_around(self) -> None:
         self._survivors = {one.key: one for one in await self._engines.launcher.survivors()}
 
     def keys(self) -> list[Key]:
         """Of what runs here or may."""
-        return [key for key, replica in self._replicas.items() if not replica.gave_up]
+        here = [key for key, replica in self._replicas.items() if not replica.gave_up]
+        return here + [key for key, until in self._lasting.items() if until > monotonic()]
 
     def reports(self) -> list[ReplicaReport]:
         self._forget()
@@ -52,6 +56,10 @@ class Shelf:
                     self._replicas[action.key].resume()
                 case Do.start:
                     self._start(action.key, by_id[action.key.deployment_id])
+        lasting = self._lasting | {key: monotonic() + by_id[key.deployment_id].drain_seconds
+                                   for key in self._survivors.keys() - self._replicas.keys()
+                                   if key.deployment_id in by_id}  # fmt: skip
+        self._lasting = {key: until for key, until in lasting.items() if key.deployment_id in by_id}
         self._survivors.clear()
 
     async def leave(self) -> None:

@@ -21,7 +21,7 @@ from inference_service.trouble import CannotServe
 
 TAIL = 200
 LOOK_SECONDS = 1.0
-SLOW_SECONDS = 15.0
+SLOW_SECONDS = 5.0
 """What a container waits for is asked for when it takes so long."""
 END_SECONDS = 60.0
 AWAY = "The cluster's API does not answer: {}"

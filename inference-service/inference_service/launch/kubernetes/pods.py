@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imts_shared.contracts.deployments import DeploymentReason
-from inference_service.launch.kubernetes.objects import leaving
+from inference_service.launch.kubernetes.objects import CONTAINER, leaving
 from inference_service.launch.launcher import Ended
 from inference_service.trouble import CannotServe
 
@@ -51,17 +51,16 @@ def newest(pods: Iterable[Pod]) -> Pod | None:
 def judged(pod: Pod, restarts_before: int = 0) -> Unplaced | Placed | Fallen:
     """Raises CannotServe for what no waiting mends."""
     status = pod.get("status") or {}
-    if status.get("phase") == "Failed" and not status.get("containerStatuses"):
+    container = _engine(pod)
+    if status.get("phase") == "Failed":
         raise lost(f"{status.get('reason', 'Failed')}: {status.get('message', 'no reason was given')}")
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             if condition.get("reason") in (None, "Unschedulable", "SchedulingGated"):
                 return Unplaced(condition.get("message") or "no node was found for it yet")
             raise CannotServe(DeploymentReason.engine_error, f"The cluster cannot place it: {condition.get('message')}")
-    containers = status.get("containerStatuses") or []
-    if not containers:
+    if container is None:
         return Placed()
-    container = containers[0]
     state = container.get("state") or {}
     if container.get("restartCount", 0) > restarts_before or "terminated" in state:
         return _fallen(container, state)
@@ -72,13 +71,11 @@ def judged(pod: Pod, restarts_before: int = 0) -> Unplaced | Placed | Fallen:
 
 
 def restarts_of(pod: Pod) -> int:
-    containers = (pod.get("status") or {}).get("containerStatuses") or []
-    return int(containers[0].get("restartCount", 0)) if containers else 0
+    return int((_engine(pod) or {}).get("restartCount", 0))
 
 
 def runs(pod: Pod) -> bool:
-    containers = (pod.get("status") or {}).get("containerStatuses") or []
-    return bool(containers) and "running" in (containers[0].get("state") or {})
+    return "running" in ((_engine(pod) or {}).get("state") or {})
 
 
 def ready(pod: Pod) -> bool:
@@ -92,6 +89,12 @@ def lost(why: str) -> CannotServe:
         f"The cluster has taken the engine's pod away: {why}",
         "A node was drained, lost or short of something; `kubectl get events` has more.",
     )
+
+
+def _engine(pod: Pod) -> Mapping[str, Any] | None:
+    """Of what a cluster may have put beside it nothing is told here."""
+    containers = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((one for one in containers if one.get("name") == CONTAINER), None)
 
 
 def _fallen(container: Mapping[str, Any], state: Mapping[str, Any]) -> Fallen:
