@@ -4,13 +4,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from imts_shared.settings import Folders, Settings
-
-ENGINES_IMAGE = "IMTS_ENGINE_IMAGE: the image that engines run in, in practice this worker's own"
-ENGINES_CLAIM = "IMTS_ENGINE_CLAIM: the claim of the volume that this worker has mounted as its home"
 
 
 class EnginePod(BaseModel):
@@ -103,15 +100,6 @@ class InferenceSettings(Settings):
     hub_mirror: str | None = Field(
         None, description="Where Hugging Face's hub is mirrored, such as https://hf-mirror.com."
     )
-
-    @model_validator(mode="after")
-    def whole_for_kubernetes(self) -> "InferenceSettings":
-        if self.launcher == "kubernetes":
-            missing = [what for value, what in ((self.engine_image, ENGINES_IMAGE), (self.engine_claim, ENGINES_CLAIM))
-                       if not value]  # fmt: skip
-            if missing:
-                raise ValueError(f"IMTS_LAUNCHER is kubernetes, which also needs {'; '.join(missing)}")
-        return self
 
     @property
     def volume(self) -> Path | None:

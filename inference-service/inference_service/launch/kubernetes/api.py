@@ -120,7 +120,14 @@ class Api:
 
 
 def configuration(rules: InferenceSettings) -> tuple[client.Configuration, str]:
-    """To speak as the pod's service account, and its namespace."""
+    """To speak as the pod's service account, and its namespace. Only the worker asks for it: the gateway may be given
+    the same settings."""
+    for value, what in (
+        (rules.engine_image, "IMTS_ENGINE_IMAGE: the image that engines run in, in practice this worker's own"),
+        (rules.engine_claim, "IMTS_ENGINE_CLAIM: the claim of the volume that this worker has mounted as its home"),
+    ):
+        if not value:
+            raise SettingsFileError(f"IMTS_LAUNCHER is kubernetes, which also needs {what}.")
     account = rules.kubernetes_account
     found = client.Configuration()
     found.connection_pool_maxsize = 0  # no limit: each engine's log is a request that stays open
