@@ -14,7 +14,12 @@ def _gateway() -> None:
 def _worker() -> None:
     from inference_service.settings import settings
 
-    serve("inference_service.worker.app:app", settings(), settings().inference_worker_port)
+    rules = settings()
+    if rules.launcher == "kubernetes":
+        from inference_service.launch.kubernetes.api import configuration
+
+        configuration(rules)
+    serve("inference_service.worker.app:app", rules, rules.inference_worker_port)
 
 
 if __name__ == "__main__":

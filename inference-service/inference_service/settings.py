@@ -2,10 +2,26 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from imts_shared.settings import Folders, Settings
+
+
+class EnginePod(BaseModel):
+    """What a cluster wants to be told about engines' pods, spelled as Kubernetes spells it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    cpu: int = Field(1, ge=1, description="Cores asked for, and threads of an engine on the CPU.")
+    gpus: int = Field(0, ge=0, le=64, description="Of an engine whose deployment names no number.")
+    gpu_resource: str = Field("nvidia.com/gpu", pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: list[dict[str, Any]] = Field(default_factory=list)
+    image_pull_secrets: list[str] = Field(default_factory=list)
+    runtime_class_name: str | None = None
 
 
 class InferenceSettings(Settings):
@@ -34,6 +50,26 @@ class InferenceSettings(Settings):
         5, ge=0, description="What running requests get when the gateway itself is stopped."
     )
     inference_worker_port: int = Field(8014, ge=0, le=65_535, description="Port of the inference worker's API.")
+    launcher: Literal["process", "kubernetes"] = Field(
+        "process", description="Engines as children of the worker, or each as a Deployment and a Service."
+    )
+    engine_image: str | None = Field(None, description="The image of engines on Kubernetes.")
+    engine_claim: str | None = Field(
+        None, description="On Kubernetes the claim of the volume that worker and engines share, mounted at the home."
+    )
+    engine_pod: EnginePod = Field(
+        default_factory=EnginePod,
+        description="On Kubernetes, as JSON: cpu, gpus, gpuResource, nodeSelector, tolerations, imagePullSecrets,"
+        " runtimeClassName.",
+    )
+    kubernetes_instance: str = Field(
+        "imts",
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$",
+        description="The release that this worker's engines belong to; one worker for each in a namespace.",
+    )
+    kubernetes_account: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount"), description="Where the service account lies."
+    )
     inference_memory_gb: float | None = Field(
         None, gt=0, description="Memory that deployments may use together; by default 80% of the machine's."
     )
@@ -64,6 +100,11 @@ class InferenceSettings(Settings):
     hub_mirror: str | None = Field(
         None, description="Where Hugging Face's hub is mirrored, such as https://hf-mirror.com."
     )
+
+    @property
+    def volume(self) -> Path | None:
+        """What engines see of the files here; None: all of them."""
+        return self.home.absolute() if self.launcher == "kubernetes" else None
 
     @property
     def models(self) -> Path:

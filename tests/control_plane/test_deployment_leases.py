@@ -96,6 +96,28 @@ async def test_a_worker_that_comes_back_goes_on_with_what_still_runs(
     assert (await shown(admin, "d"))["state"] == "ready"
 
 
+async def test_a_clusters_worker_has_five_minutes_to_come_back(
+    admin: httpx.AsyncClient, url: str, database: Database
+) -> None:
+    """Its engines go on meanwhile, and gateways send to them."""
+    worker = InferenceSide(url, "k1", launcher="kubernetes")
+    await deploy(admin, name="d", gpu=8)
+    await worker.run()
+    await worker.sync()
+    with psycopg.connect(database.url) as connection:
+        left = connection.execute("SELECT extract(epoch FROM lease_until - clock_timestamp()) FROM deployments")
+        assert 280 < left.fetchall()[0][0] <= 300
+    execute(database.url, "UPDATE deployments SET lease_until = lease_until - interval '4 minutes'")
+    execute(database.url, "UPDATE presence SET since = since - interval '1 hour'")
+    await look_after(database, Hints(database.url))
+    assert (await shown(admin, "d"))["state"] == "ready"
+    assert len((await worker.served())["d"]["targets"]) == 1
+    silent(database.url, "k1")
+    await look_after(database, Hints(database.url))
+    events = (await admin.get("/api/deployments/d/events")).json()["items"]
+    assert "Worker k1 was not heard for 300 s." in [one["data"].get("text") for one in events]
+
+
 async def test_a_draining_worker_hands_over(admin: httpx.AsyncClient, worker: InferenceSide, url: str) -> None:
     told = await deploy(admin, name="d")
     await worker.run()

@@ -147,6 +147,15 @@ def test_who_gets_it() -> None:
     assert chosen([place("used", deployments=3), place("unused")]) == "unused"
 
 
+def test_a_cluster_finds_room_by_itself() -> None:
+    cluster = place("cluster", launcher="kubernetes", memory_left=0)
+    assert chosen([cluster], gpu=8, memory_bytes=80 * GIB) == "cluster"
+    assert chosen([place("machine", gpus=2, free_gpus=0), cluster], gpu=2) == "cluster"
+    assert chosen([cluster, place("machine")], launcher="process") == "machine"
+    cluster.give(Need(Engine.vllm, 2, 4))
+    assert chosen([cluster], gpu=8) == "cluster"
+
+
 def test_why_nobody_gets_it() -> None:
     assert chosen([]) == "no_worker: No inference worker is there."
     assert chosen([place("a", draining=True)]) == "no_worker: The workers are shutting down."

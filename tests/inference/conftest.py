@@ -1,14 +1,17 @@
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.inference.kubernetes_api import Cluster
 from tests.inference.plane import Plane
 from tests.inference.workers import ROOT, Worker
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
+IMAGE = "registry.example/imts/inference-worker:1"
+Start = Callable[..., Worker]
 GGUF = b"GGUF" + b"\0" * 1020
 
 
@@ -21,8 +24,8 @@ def plane() -> Iterator[Plane]:
 
 @pytest.fixture
 def gguf(tmp_path: Path) -> Path:
-    file = tmp_path / "models" / "small.gguf"
-    file.parent.mkdir()
+    file = tmp_path / "home" / "models" / "small.gguf"
+    file.parent.mkdir(parents=True)
     file.write_bytes(GGUF)
     return file
 
@@ -34,11 +37,45 @@ def worker(plane: Plane, tmp_path: Path, gguf: Path) -> Iterator[Worker]:
         plane,
         tmp_path / "home",
         IMTS_LLAMA_SERVER=str(STAND_IN),
-        IMTS_MODEL_ROOTS=f'["{gguf.parent}"]',
+        IMTS_MODEL_ROOTS=str(gguf.parent),
         IMTS_INFERENCE_MEMORY_GB="2.5",
     )
     yield worker
     worker.end()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path / "account")
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def start(plane: Plane, cluster: Cluster, tmp_path: Path, gguf: Path) -> Iterator[Start]:
+    """Starts a worker of the cluster; the next one is the same release's."""
+    started: list[Worker] = []
+
+    def another(**more: str) -> Worker:
+        worker = Worker(
+            plane,
+            tmp_path / "home",
+            **{
+                "IMTS_LAUNCHER": "kubernetes",
+                "IMTS_ENGINE_IMAGE": IMAGE,
+                "IMTS_ENGINE_CLAIM": "imts-home",
+                "IMTS_LLAMA_SERVER": str(STAND_IN),
+                "IMTS_MODEL_ROOTS": str(gguf.parent),
+                **cluster.environment,
+                **more,
+            },
+        )
+        started.append(worker)
+        return worker
+
+    yield another
+    for worker in started:
+        worker.end()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,9 @@ from array import array
 from pathlib import Path
 from typing import Any
 
+from imts_shared.storage import Storage
+from imts_shared.worker import checkpoints
+
 
 def safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     """Small random numbers of those shapes."""
@@ -43,6 +46,11 @@ def lora(folder: Path, rank: int, hidden: int, out: int, layers: int = 2, module
         shapes |= {f"{at}.lora_A.weight": (rank, hidden), f"{at}.lora_B.weight": (out, rank)}
     safetensors(folder / "adapter_model.safetensors", shapes)
     return folder
+
+
+def store(home: Path, folder: Path, prefix: str) -> None:
+    """As a job stores what it has made."""
+    checkpoints.store(Storage(f"file://{home}/storage"), folder, prefix)
 
 
 def registered(name: str, prefix: str) -> dict[str, Any]:

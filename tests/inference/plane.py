@@ -53,10 +53,11 @@ class Plane:
             if self.away:
                 return 503, {"code": "away"}
             self.requests.append({**body, "lines": len(body["lines"])})
-            before = self._batches.get(body["workerId"], 0)
+            life = f"{body['workerId']} {body['pid']}"
+            before = self._batches.get(life, 0)
             assert body["batch"] in (before, before + 1)
             if body["batch"] > before:
-                self._batches[body["workerId"]] = body["batch"]
+                self._batches[life] = body["batch"]
                 self.lines += body["lines"]
                 self.messages += body["messages"]
             self.replicas = body["replicas"]

@@ -15,6 +15,7 @@ for name in ("--model", "--alias", "--host", "--port"):
     parser.add_argument(name, required=True)
 parser.add_argument("--metrics", action="store_true")
 parser.add_argument("--jinja", action="store_true")
+parser.add_argument("--n-gpu-layers", type=int)
 parser.add_argument("--slow", type=float, default=0, help="seconds until it is up")
 parser.add_argument("--dies-after", type=float, help="seconds until it ends by itself")
 parser.add_argument("--says", default="", help="its last words")

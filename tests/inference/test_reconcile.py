@@ -3,7 +3,8 @@
 import pytest
 
 from imts_shared.contracts.serving import WantedDeployment
-from inference_service.worker.reconcile import Action, Do, Key, actions
+from inference_service.keys import Key
+from inference_service.worker.reconcile import Action, Do, actions
 from tests.inference.plane import revision
 
 

@@ -45,16 +45,18 @@ def worker(
     shutil.copytree(models / "builtin" / "smollm2-135m", broken)
     with (broken / "model.safetensors").open("r+b") as file:
         file.truncate(100_000_000)
-    storage = home / "storage" / "models"
-    files.lora(storage / "good", 8, 576, 576, layers=30)
-    files.lora(storage / "foreign", 8, 64, 64)
-    files.lora(storage / "wide", 256, 576, 576)
+    for adapter in (
+        files.lora(home / "good", 8, 576, 576, layers=30),
+        files.lora(home / "foreign", 8, 64, 64),
+        files.lora(home / "wide", 256, 576, 576),
+    ):
+        files.store(home, adapter, f"models/{adapter.name}")
     worker = Worker(
         plane,
         home,
         IMTS_MODELS_FOLDER=str(models),
         IMTS_ENGINE_PYTHON=engine_python,
-        IMTS_MODEL_ROOTS=f'["{home}"]',
+        IMTS_MODEL_ROOTS=str(home),
         IMTS_INFERENCE_CACHE_GB="1",
         IMTS_HUB_OFFLINE="true",
     )

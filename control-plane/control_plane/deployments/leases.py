@@ -52,8 +52,18 @@ WHERE d.worker_id IS NOT NULL
 """)
 
 
-def lease_end(now: Any) -> Any:
-    return now + timedelta(seconds=settings().lease_seconds)
+CLUSTER_LEASE_SECONDS = 300.0
+"""Engines in a cluster run on while their worker's pod is made anew, perhaps on another node: to give their deployments
+to another meanwhile would start them twice, and their replicas would be forgotten though they answer."""
+
+
+def lease_seconds(launcher: str) -> float:
+    seconds = settings().lease_seconds
+    return max(seconds, CLUSTER_LEASE_SECONDS) if launcher == "kubernetes" else seconds
+
+
+def lease_end(now: Any, launcher: str) -> Any:
+    return now + timedelta(seconds=lease_seconds(launcher))
 
 
 def needed_memory(model_bytes: int) -> int:
@@ -102,7 +112,7 @@ async def assign(session: AsyncSession, changes: Changes) -> None:
             found.give(await need_of(session, row))
             row.waiting_reason = row.waiting_message = None
             row.worker_id = found.id
-            row.lease_until = lease_end(await database_now(session))
+            row.lease_until = lease_end(await database_now(session), found.launcher)
         await settle(session, row, changes)
 
 
@@ -131,7 +141,9 @@ async def release_silent(session: AsyncSession, changes: Changes) -> int:
         (await session.execute(_SILENT, {"api": API, "lease": settings().lease_seconds})).scalars(),
     )
     for row in await _rows(session, ids):
-        said = f"Worker {row.worker_id} was not heard for {settings().lease_seconds:g} s."
+        worker = await session.get(InferenceWorkerRow, row.worker_id)
+        seconds = lease_seconds(worker.launcher if worker is not None else "process")
+        said = f"Worker {row.worker_id} was not heard for {seconds:g} s."
         logger.bind(deployment=str(row.id), worker=row.worker_id).warning("deployment's worker is silent")
         let_go(row)
         row.waiting_reason, row.waiting_message = "no_worker", said

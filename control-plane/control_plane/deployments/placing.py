@@ -37,8 +37,13 @@ class Place:
     sleepers: int = 0
     deployments: int = 0
 
+    @property
+    def counted(self) -> bool:
+        """A cluster finds room by itself: of its nodes' memory and GPUs nothing is known here."""
+        return self.launcher != "kubernetes"
+
     def takes(self, need: Need) -> bool:
-        return self.free_gpus >= need.gpus_at(self.gpus)
+        return not self.counted or self.free_gpus >= need.gpus_at(self.gpus)
 
     def give(self, need: Need) -> None:
         gpus = need.gpus_at(self.gpus)
@@ -70,7 +75,7 @@ def choose_place(places: Sequence[Place], need: Need) -> Place | Nowhere:
     there = [place for place in there if place.engines.get(need.engine, "missing") != "missing"]
     if not there:
         return Nowhere(R.engine_missing, f"No inference worker has the engine {need.engine}, or can install it.")
-    owning = [place for place in there if place.gpus >= (need.gpu or 0)]
+    owning = [place for place in there if not place.counted or place.gpus >= (need.gpu or 0)]
     if not owning:
         most = max(place.gpus for place in there)
         return Nowhere(R.no_room, f"No inference worker has {need.gpu} GPUs; the largest has {most}.")
@@ -84,8 +89,8 @@ def choose_place(places: Sequence[Place], need: Need) -> Place | Nowhere:
 
 def _rank(place: Place, need: Need) -> tuple[object, ...]:
     gpus = need.gpus_at(place.gpus)
-    whole = place.free_gpus >= gpus * need.replicas
-    fits = gpus > 0 or place.memory_left >= need.memory_bytes * need.replicas
+    whole = not place.counted or place.free_gpus >= gpus * need.replicas
+    fits = not place.counted or gpus > 0 or place.memory_left >= need.memory_bytes * need.replicas
     spare = (place.gpus > 0) == (need.gpu != 0)
     installed = place.engines.get(need.engine) == "installed"
     return (place.takes(need), whole, fits, spare, installed, -place.deployments, place.memory_left, place.id)

@@ -73,7 +73,7 @@ async def check_beside(session: AsyncSession, row: DeploymentRow, old: RevisionR
             field="port", hint=f"Give another port, or null for any free one. Or: {out}",
         )  # fmt: skip
     place = (await places(session)).get(row.worker_id or "")
-    if place is None:
+    if place is None or not place.counted:
         return
     need = Need(Engine(old.engine), row.replicas, gpu)
     asked = need.gpus_at(place.gpus) * row.replicas

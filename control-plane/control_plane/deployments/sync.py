@@ -12,7 +12,7 @@ from sqlmodel import col
 from control_plane.database import parse_id
 from control_plane.deployments import events
 from control_plane.deployments.idle import make_room, sleep_if_idle
-from control_plane.deployments.leases import assign, lease_end, let_go, release_silent
+from control_plane.deployments.leases import assign, lease_end, lease_seconds, let_go, release_silent
 from control_plane.deployments.reports import take, take_adapters
 from control_plane.deployments.rows import DeploymentRow, InferenceWorkerRow
 from control_plane.deployments.settling import settle
@@ -37,7 +37,7 @@ async def sync(session: AsyncSession, said: SyncRequest, changes: Changes) -> Sy
     rules = settings()
     return SyncAnswer(
         deployments=await wanted_by(session, said.worker_id, Sealer.of(rules)),
-        lease_seconds=rules.lease_seconds,
+        lease_seconds=lease_seconds(said.launcher),
         beat_seconds=min(BEAT_SECONDS, rules.lease_seconds / 5),
     )
 
@@ -47,7 +47,9 @@ async def _note_worker(session: AsyncSession, said: SyncRequest) -> int:
     late one, whose answer nobody waits for any more, changes nothing."""
     now = await database_now(session)
     before = await session.get(InferenceWorkerRow, said.worker_id, with_for_update=True, populate_existing=True)
-    new_life = before is None or before.pid != said.pid or (said.batch == 1 and before.batch > 1)
+    new_life = (
+        before is None or (before.host, before.pid) != (said.host, said.pid) or (said.batch == 1 and before.batch > 1)
+    )
     last = 0 if before is None or new_life else before.batch
     values = {
         "name": said.name,
@@ -76,7 +78,7 @@ async def _apply(session: AsyncSession, said: SyncRequest, changes: Changes, *, 
         if identity is not None:
             reported[identity].append(report)
     now = await database_now(session)
-    rows = await _own(session, said, list(reported), lease_end(now))
+    rows = await _own(session, said, list(reported), lease_end(now, said.launcher))
     hungry: list[DeploymentRow] = []
     for row in rows:
         if not repeated:

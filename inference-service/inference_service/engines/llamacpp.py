@@ -6,7 +6,6 @@ from typing import Any
 
 from imts_shared.contracts.deployments import DeploymentReason
 from inference_service.engines.arguments import Note
-from inference_service.engines.environment import clean_environment
 from inference_service.engines.starting import Model, Place, Start
 from inference_service.trouble import CannotServe
 
@@ -51,5 +50,4 @@ def start(named: str, model: Model, place: Place, given: Mapping[str, Any]) -> S
             continue
         flag = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
         command += [flag] if value is True else [flag, str(value)]
-    environment = {**clean_environment(), "CUDA_VISIBLE_DEVICES": ",".join(place.gpus)}
-    return Start(command, environment)
+    return Start(command, {"CUDA_VISIBLE_DEVICES": ",".join(place.gpus)})

@@ -91,6 +91,15 @@ class EngineClient:
             return None
         return counted(answer.text) if answer.is_success else None
 
+    async def adapters(self) -> dict[str, str]:
+        """What is loaded, and from where; none where it does not say."""
+        try:
+            answer = await self._http.get("/v1/models", timeout=CONNECT_SECONDS)
+            listed = answer.json()["data"] if answer.is_success else []
+            return {str(one["id"]): str(one["root"]) for one in listed if one.get("parent")}
+        except (httpx.TransportError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
     async def load(self, name: str, folder: Path) -> float:
         """Seconds that it took."""
         began = monotonic()

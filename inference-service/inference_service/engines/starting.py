@@ -32,3 +32,4 @@ class Place:
 class Start:
     command: list[str]
     environment: Mapping[str, str]
+    """What the engine is told; a child of the worker has `clean_environment` besides."""

@@ -7,7 +7,6 @@ from typing import Any
 from imts_shared.contracts.deployments import DeploymentReason
 from inference_service.engines import families
 from inference_service.engines.arguments import Options
-from inference_service.engines.environment import clean_environment
 from inference_service.engines.starting import Model, Place, Start
 from inference_service.trouble import CannotServe
 
@@ -103,7 +102,6 @@ def _size(place: Place, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _environment(place: Place) -> dict[str, str]:
     told = {
-        **clean_environment(),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -6,13 +6,20 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+
+import psutil
 
 from imts_shared.worker import guard
 from imts_shared.worker.guard import Command
 from imts_shared.worker.lines import LineSplitter
+from imts_shared.worker.memory import oom_kills
+from inference_service.launch.launcher import Ended
 
 TAIL = 200
+MEMORY_STEP = 16 * 2**20
+"""A change that is smaller is no news."""
 CHUNK = 65_536
 TERM_SECONDS = 10.0
 
@@ -20,9 +27,15 @@ TERM_SECONDS = 10.0
 class EngineProcess:
     """Started by `start`; over when `wait` returns. Nothing of it is left then, nor when this process is gone."""
 
-    def __init__(self, process: asyncio.subprocess.Process, pid: int, on_line: Callable[[bytes], str]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, pid: int, on_line: Callable[[bytes], str], url: str, address: str
+    ) -> None:
         self.pid = pid
+        self.url = url
+        self.address = address
+        self.started_at = datetime.now(UTC)
         self.tail: deque[str] = deque(maxlen=TAIL)
+        self._oom_kills = oom_kills()
         self._process = process
         self._on_line = on_line
         self._reader = asyncio.create_task(self._read(), name=f"engine-{pid}-lines")
@@ -31,11 +44,16 @@ class EngineProcess:
     def running(self) -> bool:
         return self._process.returncode is None
 
-    async def wait(self) -> int:
-        """The engine's exit code; negative where a signal ended it."""
+    async def placed(self) -> None:
+        """It was given room before it was started."""
+
+    async def wait(self) -> Ended:
         code = await self._process.wait()
         await self._reader
-        return code
+        return Ended(code, killed_for_memory=oom_kills() > self._oom_kills)
+
+    async def memory(self) -> int | None:
+        return await asyncio.to_thread(self._used)
 
     def kill(self) -> None:
         self._tell(Command.kill)
@@ -48,6 +66,19 @@ class EngineProcess:
         except TimeoutError:
             self.kill()
         await self.wait()
+
+    async def leave(self) -> None:
+        await self.end()
+
+    def _used(self) -> int | None:
+        """What its processes share is divided among them."""
+        try:
+            engine = psutil.Process(self.pid)
+            members = [engine, *engine.children(recursive=True)]
+            used = sum(int(one.memory_full_info().pss) for one in members)
+            return -(-used // MEMORY_STEP) * MEMORY_STEP
+        except (psutil.Error, AttributeError, OSError):
+            return None
 
     def _tell(self, command: Command) -> None:
         assert self._process.stdin is not None
@@ -65,7 +96,12 @@ class EngineProcess:
 
 
 async def start(
-    command: list[str], environment: Mapping[str, str], folder: Path, on_line: Callable[[bytes], str]
+    command: list[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    on_line: Callable[[bytes], str],
+    url: str,
+    address: str,
 ) -> EngineProcess:
     """`on_line` takes each line as imts_shared.worker.lines encodes it, and gives back its text."""
     reading, writing = os.pipe()
@@ -90,4 +126,4 @@ async def start(
         os.close(writing)
     with os.fdopen(reading) as told:
         pid = await asyncio.to_thread(told.readline)
-    return EngineProcess(process, int(pid or process.pid), on_line)
+    return EngineProcess(process, int(pid or process.pid), on_line, url, address)

@@ -31,6 +31,7 @@ class Finder:
 
     async def model(self, wanted: WantedModel, token: str | None, say: Say) -> Model:
         found = await self._find(wanted, token, say)
+        self._check_seen(found.path, wanted.named)
         if found.path.suffix == ".gguf":
             await asyncio.to_thread(weights.check_gguf, found.path, wanted.named)
         else:
@@ -40,7 +41,20 @@ class Finder:
     async def adapter(self, wanted: WantedModel) -> Path:
         if wanted.registered is None or wanted.registered.kind != ModelKind.adapter:
             raise weights.bad_adapter(f"{wanted.named} is no registered adapter")
-        return await asyncio.to_thread(self._stored, wanted.registered)
+        folder = await asyncio.to_thread(self._stored, wanted.registered)
+        self._check_seen(folder, wanted.named)
+        return folder
+
+    def _check_seen(self, path: Path, named: str) -> None:
+        volume = self._rules.volume
+        if volume is None:
+            return
+        if not path.is_relative_to(volume) or not path.resolve().is_relative_to(volume.resolve()):
+            raise bad_model(
+                f"{named} lies in {path}, outside of {volume}, the volume that engines see.",
+                f"Keep models under it (IMTS_MODELS_FOLDER, IMTS_MODEL_ROOTS); it is the claim"
+                f" {self._rules.engine_claim} (IMTS_ENGINE_CLAIM).",
+            )
 
     async def _find(self, wanted: WantedModel, token: str | None, say: Say) -> Model:
         registered = wanted.registered

@@ -20,6 +20,11 @@ class Adapters:
         self._tried: dict[str, str] = {}
         """What is loaded or cannot be, by name: another model of the same name is tried anew."""
         self._reports: dict[str, AdapterReport] = {}
+        self._found: dict[str, str] = {}
+
+    def take_over(self, found: dict[str, str]) -> None:
+        """What an engine has already that another worker looked after, and from where."""
+        self._found = dict(found)
 
     def reports(self, wanted: Iterable[WantedAdapter]) -> list[AdapterReport]:
         return [self._reports.get(one.name) or AdapterReport(name=one.name, state="pending") for one in wanted]
@@ -42,6 +47,9 @@ class Adapters:
 
     async def match(self, wanted: list[WantedAdapter], client: EngineClient, base: Path, rank: int | None) -> None:
         """Until the engine has what is wanted. `rank`: the largest that it takes; None: it takes no adapter."""
+        for name in set(self._found) - {one.name for one in wanted}:
+            await client.unload(name)
+            del self._found[name]
         identities = {one.name: _identity(one) for one in wanted}
         for name in [name for name, identity in self._tried.items() if identities.get(name) != identity]:
             if self._reports[name].state == "loaded":
@@ -59,7 +67,10 @@ class Adapters:
                 raise weights.bad_adapter("the engine knows no adapters for this kind of model")
             folder = await self._finder.adapter(one.model)
             await asyncio.to_thread(weights.check_adapter, folder, base, rank)
+            if (loaded := self._found.get(one.name)) is not None and loaded != str(folder):
+                await client.unload(one.name)
             seconds = await client.load(one.name, folder)
+            self._found.pop(one.name, None)
         except (CannotServe, AdapterRefused) as error:
             self._say(f"Adapter {one.name} is not loaded: {error}")
             return AdapterReport(name=one.name, model_id=_id(one), state="failed", message=str(error)[:2_000])

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from functools import cache
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 from fastapi import Depends
@@ -18,9 +19,11 @@ from imts_shared.worker.gpus import Gpus, found
 from imts_shared.worker.scratch import Scratch
 from inference_service.engines import llamacpp
 from inference_service.engines.environment import VllmEnvironment
+from inference_service.launch.launcher import Launcher
+from inference_service.launch.machine import Machine
 from inference_service.models.finding import Finder
-from inference_service.room import GIB, SHARE, Room
-from inference_service.settings import settings
+from inference_service.room import GIB, SHARE
+from inference_service.settings import InferenceSettings, settings
 from inference_service.worker.engine_run import Engines
 from inference_service.worker.said import Said
 from inference_service.worker.shelf import Shelf
@@ -38,26 +41,40 @@ def environment() -> VllmEnvironment:
 @contextlib.asynccontextmanager
 async def _working() -> AsyncIterator[None]:
     rules = settings()
-    budget = int(rules.inference_memory_gb * GIB) if rules.inference_memory_gb else int(_memory() * SHARE)
-    said = Said()
-    gpus = Gpus(await asyncio.to_thread(found, os.environ.get("CUDA_VISIBLE_DEVICES")), rules.gpu_locks)
     finder = Finder(rules, environment())
-    scratch_home = rules.home.absolute() / "scratch" / "inference-service"
-    scratch_home.mkdir(parents=True, exist_ok=True)
-    engines = Engines(rules, gpus, Room(budget), said, finder, environment(), scratch_home)
-    sync = Sync(engines, Shelf(engines))
-    scratch = Scratch(scratch_home, sync.worker_id)
-    engines.folder = scratch.folder
-    working = [
-        asyncio.create_task(sync.run(), name="sync"),
-        asyncio.create_task(environment().look(), name="options"),
-    ]
-    yield
-    for task in working:
-        task.cancel()
-    await asyncio.gather(*working, return_exceptions=True)
-    await sync.leave()
+    launching = _cluster(rules) if rules.launcher == "kubernetes" else _machine(rules)
+    async with launching as (launcher, worker_id):
+        engines = Engines(rules, launcher, Said(), finder, environment())
+        sync = Sync(engines, Shelf(engines), worker_id)
+        working = [
+            asyncio.create_task(sync.run(), name="sync"),
+            asyncio.create_task(environment().look(), name="options"),
+        ]
+        yield
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
+        await sync.leave()
+
+
+@contextlib.asynccontextmanager
+async def _machine(rules: InferenceSettings) -> AsyncIterator[tuple[Launcher, str]]:
+    worker_id = f"inference-{uuid4().hex[:12]}"
+    budget = int(rules.inference_memory_gb * GIB) if rules.inference_memory_gb else int(_memory() * SHARE)
+    gpus = Gpus(await asyncio.to_thread(found, os.environ.get("CUDA_VISIBLE_DEVICES")), rules.gpu_locks)
+    scratch = Scratch(rules.home.absolute() / "scratch" / "inference-service", worker_id)
+    yield Machine(rules, gpus, budget, scratch.folder), worker_id
     scratch.remove()
+
+
+@contextlib.asynccontextmanager
+async def _cluster(rules: InferenceSettings) -> AsyncIterator[tuple[Launcher, str]]:
+    from inference_service.launch.kubernetes.api import connect  # half a second and 90 MB that no other worker needs
+    from inference_service.launch.kubernetes.launcher import Kubernetes
+
+    kubernetes = Kubernetes(rules, connect(rules))
+    yield kubernetes, kubernetes.worker_id
+    await kubernetes.close()
 
 
 def _memory() -> int:

@@ -5,15 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from imts_shared.contracts.serving import WantedDeployment, WantedRevision
-
-
-@dataclass(frozen=True, order=True)
-class Key:
-    """One replica. A number of a revision is never two engines at once."""
-
-    deployment_id: str
-    revision: int
-    number: int
+from inference_service.keys import Key
 
 
 class Do(Enum):

@@ -9,15 +9,15 @@ from typing import Any
 from loguru import logger
 
 from imts_shared.contracts.deployments import DeploymentReason, DeploymentState, Phase, Progress
-from imts_shared.contracts.serving import ReplicaReport, WantedDeployment, WantedRevision
+from imts_shared.contracts.serving import AdapterReport, ReplicaReport, WantedDeployment, WantedRevision
+from inference_service.keys import Key
+from inference_service.launch.launcher import Need, Survivor
 from inference_service.trouble import CannotServe
 from inference_service.worker.engine_run import EngineRun, Engines
-from inference_service.worker.reconcile import Key
 
 LONGEST_WAIT = 60.0
 MOST_FALLS = 5
 HEALTHY_SECONDS = 60.0
-LOOK_SECONDS = 1.0
 DRAIN_LEAST_SECONDS = 2.0
 """Gateways hear that it leaves a moment after the worker does."""
 
@@ -25,16 +25,27 @@ DRAIN_LEAST_SECONDS = 2.0
 class Replica:
     """`run` goes on until `end`; a replica that cannot be tries no more and waits, so that its reason stays known."""
 
-    def __init__(self, engines: Engines, key: Key, wanted: WantedDeployment, siblings: Callable[[], list[Key]]) -> None:
-        """`siblings` are those of its deployment that do not leave before it is ready."""
+    def __init__(
+        self,
+        engines: Engines,
+        key: Key,
+        wanted: WantedDeployment,
+        siblings: Callable[[], list[Key]],
+        found: Survivor | None = None,
+    ) -> None:
+        """`siblings` are those of its deployment that do not leave before it is ready. One that was `found` running is
+        told as ready until it is known that it cannot be taken over: gateways send to it all the while."""
         self.key = key
         self.wanted = wanted
         self.draining = False
+        self.gave_up = False
+        self.restarts = found.restarts if found else 0
         self._ending = False
+        self._leaving = False
+        self._found = found
         self._engines = engines
         self._siblings = siblings
         self._said: dict[str, object] = {"state": DeploymentState.pending}
-        self._restarts = 0
         self._falls = 0
         self._ready_seconds = 0.0
         self._was_ready = False
@@ -74,15 +85,22 @@ class Replica:
             self._ending = True
             self._task.cancel()
 
+    def leave(self) -> None:
+        """This worker ends, and the engine with it unless the launcher's engines outlive it."""
+        self._leaving = not self._ending
+        self.end()
+
     async def ended(self) -> None:
         with suppress(asyncio.CancelledError):
             await self._task
 
     def report(self) -> ReplicaReport:
         run = self._run
-        known: dict[str, object] = {"restarts": self._restarts, "draining": self.draining, **self._said}
+        known: dict[str, object] = {"restarts": self.restarts, "draining": self.draining, **self._said}
         if run is not None:
             known |= run.known(self.wanted.adapters)
+        if self._found is not None:
+            known |= as_found(self._found)
         return ReplicaReport.model_validate(
             {
                 "deployment_id": self.key.deployment_id,
@@ -96,6 +114,17 @@ class Replica:
     def progress(self, phase: Phase, message: str | None = None, percent: float | None = None) -> None:
         told = Progress(phase=phase, message=message, percent=percent)
         self._said = {"state": DeploymentState.starting, "progress": told}
+
+    def renewed(self) -> None:
+        self._found = None
+
+    def waits(self, message: str, hint: str | None) -> None:
+        self._said = {
+            "state": DeploymentState.pending,
+            "reason": DeploymentReason.no_room,
+            "message": message[:4_000],
+            "hint": hint,
+        }
 
     def message(self, text: str) -> None:
         self._engines.said.message(self.key.deployment_id, text)
@@ -115,58 +144,31 @@ class Replica:
 
     async def _once(self) -> None:
         """Raises CannotServe when the engine falls, and never returns otherwise."""
-        run = EngineRun(self._engines, self, without_adapters=self._without_adapters)
+        run = EngineRun(self._engines, self, without_adapters=self._without_adapters, found=self._found)
         try:
             await run.prepare()
-            await self._room(run)
+            need = Need(self.key, self.revision.gpu, run.needed, self._siblings)
+            self._gpus = await self._engines.launcher.room(need, self.waits)
             self._run = run
             await run.serve(self._gpus, self._became_ready)
         finally:
             self._ready_seconds = run.ready_seconds
             self._without_adapters = run.without_adapters
             self._run = None
+            if run.launched:
+                self._found = None
             leaves = self.draining or self._ending
             self._said = {"state": DeploymentState.stopped if leaves else DeploymentState.starting}
-            await _whole(run.close())
+            await _whole(run.close(leaves=self._leaving))
             self._leave()
 
-    async def _room(self, run: EngineRun) -> None:
-        """Memory and GPUs, both or none."""
-        devices = len(self._engines.gpus.devices)
-        count = (1 if devices else 0) if self.revision.gpu is None else self.revision.gpu
-        if count > devices:
-            raise CannotServe(
-                DeploymentReason.no_room,
-                f"It wants {count} GPUs, and this worker has {devices}.",
-                "Give `gpu` a smaller value; 0 is the CPU.",
-                final=True,
-            )
-        while True:
-            waits = self._engines.room.taken(self.key, run.needed(on_gpu=count > 0), self._siblings())
-            if waits is not None and not waits.ever:
-                raise CannotServe(DeploymentReason.no_room, waits.message, waits.hint, final=True)
-            if waits is None:
-                mine = await asyncio.to_thread(self._engines.gpus.taken, count)
-                if mine is not None:
-                    self._gpus = mine
-                    return
-                self._engines.room.give_back(self.key)
-            self._said = {
-                "state": DeploymentState.pending,
-                "reason": DeploymentReason.no_room,
-                "message": waits.message if waits else f"It waits for {count} free GPUs.",
-                "hint": waits.hint if waits else "Jobs and deployments hold them; end one.",
-            }
-            await asyncio.sleep(LOOK_SECONDS)
-
     def _leave(self) -> None:
-        self._engines.room.give_back(self.key)
-        if self._gpus:
-            self._engines.gpus.give_back(self._gpus)
-            self._gpus = []
+        self._engines.launcher.give_back(self.key, self._gpus)
+        self._gpus = []
 
     def _became_ready(self) -> None:
         self._said = {"state": DeploymentState.ready}
+        self._found = None
         self._was_ready = True
 
     async def _fell(self, trouble: CannotServe) -> None:
@@ -181,7 +183,7 @@ class Replica:
             reason = trouble.reason if trouble.reason == DeploymentReason.out_of_memory else DeploymentReason.crash_loop
             await self._failed(reason, why, trouble.hint)
         wait = min(LONGEST_WAIT, 2.0 ** (self._falls - 1))
-        self._restarts += 1
+        self.restarts += 1
         self._said = {
             "state": DeploymentState.starting,
             "reason": trouble.reason,
@@ -197,6 +199,8 @@ class Replica:
             "message": message[:4_000],
             "hint": hint,
         }
+        self._found = None
+        self.gave_up = True
         if self.draining:
             self.end()
         await asyncio.Event().wait()
@@ -211,6 +215,18 @@ class Replica:
                 self.end()
                 return
             await asyncio.sleep(0.5)
+
+
+def as_found(found: Survivor) -> dict[str, object]:
+    """What is told of an engine that this worker has not taken over yet."""
+    adapters = [AdapterReport(name=name, state="loaded") for name in found.adapters]
+    return {
+        "state": DeploymentState.ready,
+        "url": found.url,
+        "started_at": found.started_at,
+        "restarts": found.restarts,
+        "adapters": adapters,
+    }
 
 
 async def _whole(work: Coroutine[Any, Any, None]) -> None:

@@ -8,7 +8,7 @@ import orjson
 
 from imts_shared.contracts.serving import ReportedDeploymentLine, ReportedDeploymentMessage
 from imts_shared.worker.masking import Mask
-from inference_service.worker.reconcile import Key
+from inference_service.keys import Key
 
 MOST_LINES = 20_000
 LINES_A_BATCH = 2_000

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from uuid import uuid4
+from time import monotonic
 
 import httpx
 from loguru import logger
@@ -20,18 +20,21 @@ from inference_service.worker.shelf import Shelf
 
 AWAY_SECONDS = 1.0
 TIMEOUT_SECONDS = 10.0
+TIDY_SECONDS = 30.0
 
 
 class Sync:
     """A control plane that is away changes nothing here: engines go on, and what they say waits."""
 
-    def __init__(self, engines: Engines, shelf: Shelf) -> None:
+    def __init__(self, engines: Engines, shelf: Shelf, worker_id: str) -> None:
         rules = engines.rules
-        self.worker_id = f"inference-{uuid4().hex[:12]}"
+        self.worker_id = worker_id
         self._engines = engines
         self._shelf = shelf
         self._host = socket.gethostname()
         self._draining = False
+        self._tidied_at = -TIDY_SECONDS
+        self._tidying: asyncio.Task[None] | None = None
         self._beat = AWAY_SECONDS
         self._why: str | None = "not asked yet"
         self._http = httpx.AsyncClient(
@@ -42,35 +45,50 @@ class Sync:
         )
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        await self._shelf.look_around()
         while True:
             answer = await self.once()
             if answer is not None:
                 self._beat = answer.beat_seconds
                 self._shelf.match(answer.deployments)
+                self._tidy()
             await sleep(0 if answer is not None and self._engines.said.more else self._beat)
 
     async def leave(self) -> None:
-        """Says that it takes nothing more, ends its engines, and says that they are gone."""
-        self._draining = True
+        """Says that it takes nothing more, ends its engines, and says that they are gone. Of engines that outlive it
+        no such thing is said: they are where they are, and gateways go on sending to them."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
+        self._draining = not self._engines.launcher.outlives
         await self.once()
-        await self._shelf.end()
-        await self.once()
+        await self._shelf.leave()
+        if self._draining:
+            await self.once()
         await self._http.aclose()
+
+    def _tidy(self) -> None:
+        """Only after an answer has said what is wanted, and not in its way."""
+        now = monotonic()
+        if now - self._tidied_at >= TIDY_SECONDS and (self._tidying is None or self._tidying.done()):
+            self._tidied_at = now
+            self._tidying = asyncio.create_task(self._engines.launcher.tidy(self._shelf.keys), name="tidy")
 
     async def once(self) -> SyncAnswer | None:
         said = self._engines.said
         lines, messages = said.batch()
+        offer = await asyncio.to_thread(self._engines.launcher.offer)
         request = SyncRequest(
             worker_id=self.worker_id,
             name=f"inference@{self._host}",
             host=self._host,
             pid=os.getpid(),
             version=__version__,
-            launcher="process",
+            launcher=self._engines.launcher.name,
             engines=self._installed(),
-            devices=self._engines.gpus.devices,
-            gpus_free=await asyncio.to_thread(self._engines.gpus.free),
-            memory_bytes=self._engines.room.budget,
+            devices=offer.devices,
+            gpus_free=offer.gpus_free,
+            memory_bytes=offer.memory_bytes,
             draining=self._draining,
             batch=said.number,
             replicas=self._shelf.reports(),
