@@ -43,7 +43,7 @@ class InferenceSettings(Settings):
         120, ge=0, description="How long a request waits for a model that sleeps or starts."
     )
     gateway_settle_seconds: float = Field(
-        5, ge=0, description="How long a request that no engine took waits for news of other engines."
+        10, ge=0, description="How long a request that no engine took waits for news of other engines."
     )
     gateway_tries: int = Field(3, ge=1, le=20, description="To how many engines one request is offered at most.")
     gateway_drain_seconds: int = Field(

@@ -218,6 +218,31 @@ async def test_sleep_and_waking(admin: httpx.AsyncClient, worker: InferenceSide,
     assert (await shown(admin, "always"))["state"] == "ready"
 
 
+async def test_a_version_that_was_given_up_keeps_nobody_awake(
+    admin: httpx.AsyncClient, worker: InferenceSide, database: Database
+) -> None:
+    told = await deploy(admin, name="d", idleSeconds=60)
+    await worker.run()
+    await admin.patch("/api/deployments/d", json={"engineArgs": {"max_model_len": 512}})
+    await worker.sync()
+    unused(database.url, "d", 61)
+    await worker.sync()
+    assert (await shown(admin, "d"))["state"] == "ready", "a version is coming up"
+    worker.report(told["id"], 2, state="failed", reason="bad_arguments", message="No.")
+    await worker.sync()
+    worker.gone(told["id"], 2)
+    await worker.sync()
+    assert (await shown(admin, "d"))["reason"] == "idle"
+    worker.gone(told["id"])
+    await worker.sync()
+    await worker.wake(told["id"])
+    await worker.sync()
+    assert [one["number"] for one in worker.wanted[told["id"]]["revisions"]] == [1]
+    await worker.run()
+    found = await shown(admin, "d")
+    assert (found["state"], found["servingRevision"], found["error"]["code"]) == ("ready", 1, "bad_arguments")
+
+
 async def test_who_waits_for_room_gets_it_from_the_longest_unused(
     admin: httpx.AsyncClient, worker: InferenceSide, database: Database
 ) -> None:

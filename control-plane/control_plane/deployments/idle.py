@@ -24,11 +24,9 @@ AND EXISTS (SELECT 1 FROM deployment_replicas r WHERE r.deployment_id = d.id) LI
 
 
 def may_sleep(row: DeploymentRow) -> bool:
-    return (
-        row.idle_seconds is not None
-        and row.state == str(DeploymentState.ready)
-        and row.serving_revision == row.revision
-    )
+    """Not while a version comes up that somebody wants to see; one that was given up comes no more."""
+    comes_up = row.serving_revision != row.revision and row.error is None
+    return row.idle_seconds is not None and row.state == str(DeploymentState.ready) and not comes_up
 
 
 async def sleep_if_idle(session: AsyncSession, row: DeploymentRow, now: datetime, changes: Changes) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import hashlib
 import os
+import socket
 from collections.abc import AsyncIterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,7 @@ from imts_shared.contracts.deployments import Engine
 from imts_shared.contracts.problems import Problem
 from imts_shared.contracts.serving import EngineCheck, EngineCheckRequest, EngineNote
 from imts_shared.service.app import create, problem, services_only
+from imts_shared.settings import SettingsFileError
 from imts_shared.worker.gpus import Gpus, found
 from imts_shared.worker.scratch import Scratch
 from inference_service.engines import llamacpp
@@ -59,12 +62,27 @@ async def _working() -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def _machine(rules: InferenceSettings) -> AsyncIterator[tuple[Launcher, str]]:
-    worker_id = f"inference-{uuid4().hex[:12]}"
+    worker_id = _worker_id(rules)
     budget = int(rules.inference_memory_gb * GIB) if rules.inference_memory_gb else int(_memory() * SHARE)
     gpus = Gpus(await asyncio.to_thread(found, os.environ.get("CUDA_VISIBLE_DEVICES")), rules.gpu_locks)
-    scratch = Scratch(rules.home.absolute() / "scratch" / "inference-service", worker_id)
+    try:
+        scratch = Scratch(rules.home.absolute() / "scratch" / "inference-service", worker_id)
+    except FileExistsError as error:
+        raise SettingsFileError(
+            f"An inference worker of this home runs already at port {rules.inference_worker_port}. End it, or give this"
+            " one another IMTS_INFERENCE_WORKER_PORT."
+        ) from error
     yield Machine(rules, gpus, budget, scratch.folder), worker_id
     scratch.remove()
+
+
+def _worker_id(rules: InferenceSettings) -> str:
+    """The same after each start, so that a worker that comes back has its deployments at once and no lease has to run
+    out for it; another one for each worker of a machine and of a home."""
+    if rules.inference_worker_port == 0:
+        return f"inference-{uuid4().hex[:12]}"
+    place = f"{socket.gethostname()} {rules.home.absolute()} {rules.inference_worker_port}"
+    return f"inference-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
 
 
 @contextlib.asynccontextmanager
