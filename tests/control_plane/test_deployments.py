@@ -402,6 +402,33 @@ async def test_what_does_not_fit_beside_the_old_one_is_refused(admin: httpx.Asyn
     assert (await admin.patch("/api/deployments/d", json={"gpu": 1, "port": 9500})).status_code == 200
 
 
+async def test_ports_of_all_replicas_that_there_will_be_count(admin: httpx.AsyncClient, worker: InferenceSide) -> None:
+    told = await deploy(admin, name="d", port=9500)
+    await worker.run()
+    path = "/api/deployments/d"
+    assert await refused(admin, "PATCH", path, port=9501, replicas=3) == (409, "port_taken", "port")
+    assert (await shown(admin, "d"))["replicas"] == 1
+    worker.report(told["id"], state="failed", reason="crash_loop", message="Five ends in a row.")
+    await worker.sync()
+    changed = await admin.patch(path, json={"engineArgs": {"max_model_len": 512}})
+    assert changed.status_code == 200, "what has failed holds no port"
+    assert changed.json()["state"] != "failed"
+    await worker.sync()
+    worker.report(told["id"], 2, state="starting")
+    await worker.sync()
+    assert ((await shown(admin, "d"))["state"], (await worker.served())["d"]["state"]) == ("starting", "starting")
+    worker.report(told["id"], 2, state="ready")
+    await worker.sync()
+    assert (await shown(admin, "d"))["servingRevision"] == 2
+
+
+async def test_a_name_may_look_like_an_id(admin: httpx.AsyncClient, worker: InferenceSide) -> None:
+    name = "11111111-1111-1111-1111-111111111111"
+    told = await deploy(admin, name=name)
+    assert (await shown(admin, name))["id"] == told["id"]
+    assert (await admin.delete(f"/api/deployments/{name}")).is_success
+
+
 async def test_a_model_that_is_deployed_stays(
     admin: httpx.AsyncClient, worker: InferenceSide, maker: Maker, database: Database
 ) -> None:

@@ -84,7 +84,8 @@ async def change(session: AsyncSession, row: DeploymentRow, asked: DeploymentCha
     if following.differs:
         old = await in_force_of(session, row)
         await check_engine_there(session, engine)
-        await revisions.check_beside(session, row, old, following.fields["gpu"], following.fields["port"])
+        replicas = max(row.replicas, given.get("replicas", row.replicas))
+        await revisions.check_beside(session, row, old, replicas, following.fields)
         await _add_version(session, row, following)
     if chosen is not None:
         await adapters.set_all(session, row, chosen, changes)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -51,13 +51,13 @@ async def get_to_change(session: AsyncSession, project: str | None, named: str) 
 
 
 async def _named(session: AsyncSession, project: str | None, named: str) -> list[NameRow]:
-    """The names that match, an id's deployment under its own; the default project's first."""
-    query = select(NameRow)
+    """The names that match, an id's deployment under its own; the default project's first. A name may look like an
+    id."""
+    same = col(NameRow.name) == named
     identity = parse_id(named)
     if identity is not None:
-        query = query.where(col(NameRow.deployment_id) == identity, col(NameRow.adapter).is_(False))
-    else:
-        query = query.where(col(NameRow.name) == named)
+        same = or_(same, and_(col(NameRow.deployment_id) == identity, col(NameRow.adapter).is_(False)))
+    query = select(NameRow).where(same)
     if project is not None:
         query = query.where(col(NameRow.project) == project)
     rows = list((await session.execute(query)).scalars())

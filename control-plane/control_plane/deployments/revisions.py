@@ -12,7 +12,7 @@ from control_plane.deployments.placing import Need
 from control_plane.deployments.rows import DeploymentRow, RevisionRow
 from control_plane.jobs.transitions import database_now
 from control_plane.problems import Refusal
-from imts_shared.contracts.deployments import Engine
+from imts_shared.contracts.deployments import DeploymentState, Engine
 
 LAST_PORT = 65_535
 
@@ -62,12 +62,15 @@ async def add_same(session: AsyncSession, row: DeploymentRow, like: RevisionRow)
     return await add(session, row, **{name: getattr(like, name) for name in names})
 
 
-async def check_beside(session: AsyncSession, row: DeploymentRow, old: RevisionRow, gpu: int | None, port: Any) -> None:
+async def check_beside(
+    session: AsyncSession, row: DeploymentRow, old: RevisionRow, replicas: int, fields: dict[str, Any]
+) -> None:
     """The new version starts while the old one goes on: what they cannot share must be there twice."""
-    if not runs(row) or row.serving_revision is None:
+    if not runs(row) or row.serving_revision is None or row.state == str(DeploymentState.failed):
         return
+    gpu, port = fields["gpu"], fields["port"]
     out = "Stop the deployment first, change it, and start it again."
-    if port is not None and old.port is not None and abs(port - old.port) < max(1, row.replicas):
+    if port is not None and old.port is not None and abs(port - old.port) < replicas:
         raise Refusal(
             409, "port_taken", f"The version that serves holds port {old.port} until the new one takes over.",
             field="port", hint=f"Give another port, or null for any free one. Or: {out}",
@@ -75,8 +78,8 @@ async def check_beside(session: AsyncSession, row: DeploymentRow, old: RevisionR
     place = (await places(session)).get(row.worker_id or "")
     if place is None or not place.counted:
         return
-    need = Need(Engine(old.engine), row.replicas, gpu)
-    asked = need.gpus_at(place.gpus) * row.replicas
+    need = Need(Engine(old.engine), replicas, gpu)
+    asked = need.gpus_at(place.gpus) * replicas
     free = max(0, place.free_gpus)
     if asked > free:
         raise Refusal(

@@ -117,6 +117,8 @@ def _serving(now: Standing) -> Derived:
     if ready == 0:
         failed = [one for one in own if one.state == S.failed]
         if failed and len(failed) == len(own):
+            if now.in_rollout:
+                return _coming(now, now.newest)
             return _failed(_failure(failed[0]))
         return _coming(now, now.serving)
     if ready < now.wanted:
