@@ -422,6 +422,24 @@ async def test_ports_of_all_replicas_that_there_will_be_count(admin: httpx.Async
     assert (await shown(admin, "d"))["servingRevision"] == 2
 
 
+async def test_start_begins_a_failed_replica_anew(admin: httpx.AsyncClient, worker: InferenceSide) -> None:
+    told = await deploy(admin, name="d", replicas=2)
+    await worker.run()
+    worker.report(told["id"], number=1, state="starting")
+    await worker.sync()
+    assert (await admin.post("/api/deployments/d/start")).json()["revision"] == 1, "it comes by itself"
+    worker.report(told["id"], number=1, state="failed", reason="port_taken", message="Port 9501 is taken.")
+    await worker.sync()
+    assert (await shown(admin, "d"))["state"] == "degraded"
+    assert (await admin.post("/api/deployments/d/start")).json()["revision"] == 2
+    await worker.sync()
+    assert [one["number"] for one in worker.wanted[told["id"]]["revisions"]] == [1, 2]
+    assert len((await worker.served())["d"]["targets"]) == 1
+    await worker.run()
+    found = await shown(admin, "d")
+    assert (found["state"], found["servingRevision"]) == ("ready", 2)
+
+
 async def test_a_name_may_look_like_an_id(admin: httpx.AsyncClient, worker: InferenceSide) -> None:
     name = "11111111-1111-1111-1111-111111111111"
     told = await deploy(admin, name=name)

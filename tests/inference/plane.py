@@ -10,6 +10,7 @@ SERVICE_KEY = "service-key-of-the-tests"
 
 class Plane:
     def __init__(self, beat: float = 0.2) -> None:
+        self.deleted: list[str] = []
         self.wanted: dict[str, dict[str, Any]] = {}
         self.beat = beat
         self.replicas: list[dict[str, Any]] = []
@@ -72,7 +73,8 @@ class Plane:
             if self.forgetful:
                 self.forgetful -= 1
                 return 500, {"code": "lost"}
-            return 200, {"deployments": list(self.wanted.values()), "leaseSeconds": 20, "beatSeconds": self.beat}
+            told = {"deployments": list(self.wanted.values()), "gone": self.deleted}
+            return 200, {**told, "leaseSeconds": 20, "beatSeconds": self.beat}
 
     def want(self, name: str, revisions: list[dict[str, Any]], **more: Any) -> None:
         with self._lock:
@@ -89,8 +91,14 @@ class Plane:
             }
 
     def forget(self, name: str) -> None:
+        """Another worker has it."""
         with self._lock:
             self.wanted.pop(name, None)
+
+    def delete(self, name: str) -> None:
+        with self._lock:
+            del self.wanted[name]
+            self.deleted.append(name)
 
     def replica(self, name: str, revision: int = 1, number: int = 0) -> dict[str, Any] | None:
         with self._lock:

@@ -29,26 +29,29 @@ def key(text: str) -> Key:
 
 
 @pytest.mark.parametrize(
-    ("deployments", "held", "done"),
+    ("deployments", "gone", "held", "done"),
     [
-        ([], [], []),
-        ([], ["a/1/0"], ["end a/1/0"]),
-        ([], ["a/1/0 drains"], ["end a/1/0"]),
-        ([wanted()], [], ["start a/1/0"]),
-        ([wanted()], ["a/1/0"], []),
-        ([wanted(replicas=3)], ["a/1/1"], ["start a/1/0", "start a/1/2"]),
-        ([wanted(replicas=1)], ["a/1/0", "a/1/1", "a/1/2"], ["drain a/1/1", "drain a/1/2"]),
-        ([wanted(replicas=0)], ["a/1/0"], ["drain a/1/0"]),
-        ([wanted(replicas=0)], ["a/1/0 drains"], []),
-        ([wanted(revisions=(2, 1))], ["a/1/0"], ["start a/2/0"]),
-        ([wanted(revisions=(2, 1))], [], ["start a/1/0", "start a/2/0"]),
-        ([wanted(revisions=(2,), serving=2)], ["a/1/0", "a/2/0"], ["drain a/1/0"]),
-        ([wanted(revisions=(1,))], ["a/1/0", "a/2/0"], ["drain a/2/0"]),
-        ([wanted()], ["a/1/0 drains"], ["resume a/1/0"]),
-        ([wanted("b")], ["a/1/0"], ["end a/1/0", "start b/1/0"]),
-        ([wanted("a", replicas=0), wanted("b")], ["a/1/0"], ["drain a/1/0", "start b/1/0"]),
+        ([], [], [], []),
+        ([], [], ["a/1/0"], ["end a/1/0"]),
+        ([], [], ["a/1/0 drains"], ["end a/1/0"]),
+        ([], ["a"], ["a/1/0"], ["drain a/1/0"]),
+        ([], ["a"], ["a/1/0 drains"], []),
+        ([wanted("b")], ["a"], ["a/1/0"], ["drain a/1/0", "start b/1/0"]),
+        ([wanted()], [], [], ["start a/1/0"]),
+        ([wanted()], [], ["a/1/0"], []),
+        ([wanted(replicas=3)], [], ["a/1/1"], ["start a/1/0", "start a/1/2"]),
+        ([wanted(replicas=1)], [], ["a/1/0", "a/1/1", "a/1/2"], ["drain a/1/1", "drain a/1/2"]),
+        ([wanted(replicas=0)], [], ["a/1/0"], ["drain a/1/0"]),
+        ([wanted(replicas=0)], [], ["a/1/0 drains"], []),
+        ([wanted(revisions=(2, 1))], [], ["a/1/0"], ["start a/2/0"]),
+        ([wanted(revisions=(2, 1))], [], [], ["start a/1/0", "start a/2/0"]),
+        ([wanted(revisions=(2,), serving=2)], [], ["a/1/0", "a/2/0"], ["drain a/1/0"]),
+        ([wanted(revisions=(1,))], [], ["a/1/0", "a/2/0"], ["drain a/2/0"]),
+        ([wanted()], [], ["a/1/0 drains"], ["resume a/1/0"]),
+        ([wanted("b")], [], ["a/1/0"], ["end a/1/0", "start b/1/0"]),
+        ([wanted("a", replicas=0), wanted("b")], [], ["a/1/0"], ["drain a/1/0", "start b/1/0"]),
     ],
 )
-def test_what_is_done(deployments: list[WantedDeployment], held: list[str], done: list[str]) -> None:
+def test_what_is_done(deployments: list[WantedDeployment], gone: list[str], held: list[str], done: list[str]) -> None:
     here = {key(one.removesuffix(" drains")): one.endswith(" drains") for one in held}
-    assert actions(deployments, here) == [Action(Do(what), key(of)) for what, of in (one.split() for one in done)]
+    assert actions(deployments, gone, here) == [Action(Do(what), key(of)) for what, of in (one.split() for one in done)]

@@ -136,6 +136,18 @@ def test_what_does_not_fit_waits_and_what_never_can_is_refused(worker: Worker, p
     worker.state("three", "ready", 20)
 
 
+def test_an_engine_that_falls_keeps_its_place(worker: Worker, plane: Plane, gguf: Path) -> None:
+    for name in ("one", "two"):
+        plane.want(name, [of(gguf)])
+        worker.state(name, "ready", 20)
+    plane.want("three", [of(gguf)])
+    worker.state("three", "pending", 10)
+    os.kill(pid(worker.state("one", "ready", 1)["url"]), signal.SIGKILL)
+    until(lambda: (plane.replica("one") or {}).get("restarts") == 1, 10)
+    worker.state("one", "ready", 20)
+    assert worker.state("three", "pending", 1)["reason"] == "no_room"
+
+
 def test_a_version_that_does_not_fit_beside_the_old_one_is_refused(worker: Worker, plane: Plane, gguf: Path) -> None:
     plane.want("one", [of(gguf)], replicas=2)
     for number in (0, 1):
@@ -163,6 +175,20 @@ def test_a_new_version_starts_beside_the_old_one_which_then_drains(worker: Worke
     running.join()
     assert answers == [200]
     assert pid(new["url"])
+
+
+def test_what_is_deleted_ends_its_running_requests(worker: Worker, plane: Plane, gguf: Path) -> None:
+    plane.want("one", [of(gguf)], drainSeconds=30)
+    url = worker.state("one", "ready", 20)["url"]
+    answers: list[int] = []
+    running = threading.Thread(target=lambda: answers.append(generate(url, seconds=4).status_code))
+    running.start()
+    time.sleep(0.3)
+    plane.delete("one")
+    worker.gone("one", 15)
+    running.join()
+    assert answers == [200]
+    assert worker.processes() == []
 
 
 def test_who_takes_too_long_is_not_waited_for(worker: Worker, plane: Plane, gguf: Path) -> None:

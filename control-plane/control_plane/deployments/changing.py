@@ -135,6 +135,8 @@ async def start(session: AsyncSession, row: DeploymentRow, changes: Changes) -> 
     """What was stopped, sleeps or has failed. What runs already goes on as it is."""
     if row.state == str(DeploymentState.failed) and not row.stopped:
         await revisions.add_same(session, row, await in_force_of(session, row))
+    elif row.state == str(DeploymentState.degraded) and row.error is not None:
+        await revisions.add_same(session, row, await in_force_of(session, row), beside=True)
     row.stopped = row.asleep = False
     row.replicas = max(1, row.replicas)
     row.busy_at = await database_now(session)

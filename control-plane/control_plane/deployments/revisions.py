@@ -55,11 +55,16 @@ async def add(session: AsyncSession, row: DeploymentRow, **fields: Any) -> Revis
     return made
 
 
-async def add_same(session: AsyncSession, row: DeploymentRow, like: RevisionRow) -> RevisionRow:
-    """The same once more, for a new start of what failed: a worker tries a version that it gave up no more."""
+async def add_same(session: AsyncSession, row: DeploymentRow, like: RevisionRow, *, beside: bool = False) -> None:
+    """The same once more, for a new start of what failed: a worker tries a version that it gave up no more. `beside`:
+    some of its replicas answer, and do so until the new ones are ready."""
     names = ("model", "model_id", "base", "engine", "engine_args", "gpu", "port")
-    row.serving_revision = None
-    return await add(session, row, **{name: getattr(like, name) for name in names})
+    fields = {name: getattr(like, name) for name in names}
+    if beside:
+        await check_beside(session, row, like, row.replicas, fields)
+    else:
+        row.serving_revision = None
+    await add(session, row, **fields)
 
 
 async def check_beside(

@@ -1,6 +1,7 @@
 """What an inference worker says, and what it is told to look after."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -37,6 +38,7 @@ async def sync(session: AsyncSession, said: SyncRequest, changes: Changes) -> Sy
     rules = settings()
     return SyncAnswer(
         deployments=await wanted_by(session, said.worker_id, Sealer.of(rules)),
+        gone=await _gone(session, said.replicas),
         lease_seconds=lease_seconds(said.launcher),
         beat_seconds=min(BEAT_SECONDS, rules.lease_seconds / 5),
     )
@@ -120,6 +122,13 @@ async def _own(session: AsyncSession, said: SyncRequest, reported: list[UUID], l
         row.worker_id, row.lease_until = said.worker_id, lease
         row.waiting_reason = row.waiting_message = None
     return rows
+
+
+async def _gone(session: AsyncSession, reports: Sequence[ReplicaReport]) -> list[str]:
+    reported = {one.deployment_id for one in reports}
+    known = {identity for text in reported if (identity := parse_id(text)) is not None}
+    found = await session.execute(select(col(DeploymentRow.id)).where(col(DeploymentRow.id).in_(known)))
+    return sorted(reported - {str(identity) for identity in found.scalars()})
 
 
 async def _take_words(session: AsyncSession, row: DeploymentRow, said: SyncRequest) -> None:

@@ -28,6 +28,7 @@ COUNTED = {
     "llamacpp:requests_deferred": "waiting",
     "llamacpp:prompt_tokens_total": "promptTokens",
     "llamacpp:tokens_predicted_total": "generationTokens",
+    "llamacpp:n_decode_total": "decodes",
 }
 MEANS = {"ttftSeconds": ("ttftSum", "ttftCount"), "secondsPerToken": ("tokenSum", "tokenCount")}
 

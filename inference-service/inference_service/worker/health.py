@@ -24,7 +24,7 @@ class Health:
         self._proof_at = monotonic()
         self._failures = 0
         self._probes = 0
-        self._made = 0.0
+        self._worked = 0.0
         self._used = 0.0
 
     async def first(self, seconds: float) -> None:
@@ -57,9 +57,10 @@ class Health:
 
     def _take(self, counts: dict[str, float]) -> None:
         made = counts.get("generationTokens", 0.0)
-        if made > self._made:
+        worked = made + counts.get("decodes", 0.0)  # llama.cpp counts tokens when an answer is whole
+        if worked > self._worked:
             self._proved()
-        self._made = made
+        self._worked = worked
         used = counts.get("requests", made) - self._probes
         if used > self._used or counts.get("running") or counts.get("waiting"):
             self.last_used_at = datetime.now(UTC)

@@ -1,6 +1,6 @@
 """What to do so that there is what is wanted: a table without side effects."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -10,7 +10,7 @@ from inference_service.keys import Key
 
 class Do(Enum):
     end = "end"
-    """At once: another worker may look after it by now, or nobody shall."""
+    """At once: another worker looks after it by now."""
     drain = "drain"
     resume = "resume"
     """It was about to leave and is wanted again."""
@@ -23,10 +23,11 @@ class Action:
     key: Key
 
 
-def actions(wanted: Iterable[WantedDeployment], held: Mapping[Key, bool]) -> list[Action]:
-    """`held` tells of each replica that is here whether it drains. What ends comes first, for it makes room."""
+def actions(wanted: Iterable[WantedDeployment], gone: Collection[str], held: Mapping[Key, bool]) -> list[Action]:
+    """`gone` are deployments that were deleted. `held` tells of each replica that is here whether it drains. What ends
+    comes first, for it makes room."""
     deployments = list(wanted)
-    known = {one.id for one in deployments}
+    known = {*gone, *(one.id for one in deployments)}
     keys = [
         Key(one.id, revision.number, number)
         for one in deployments

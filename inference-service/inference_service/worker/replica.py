@@ -51,6 +51,7 @@ class Replica:
         self._was_ready = False
         self._run: EngineRun | None = None
         self._gpus: list[str] = []
+        self._has_room = False
         self._without_adapters = False
         self._drain_until = 0.0
         self._task = asyncio.create_task(self._live(), name=f"replica-{key.deployment_id}-{key.revision}-{key.number}")
@@ -147,8 +148,10 @@ class Replica:
         run = EngineRun(self._engines, self, without_adapters=self._without_adapters, found=self._found)
         try:
             await run.prepare()
-            need = Need(self.key, self.revision.gpu, run.needed, self._siblings)
-            self._gpus = await self._engines.launcher.room(need, self.waits)
+            if not self._has_room:
+                need = Need(self.key, self.revision.gpu, run.needed, self._siblings)
+                self._gpus = await self._engines.launcher.room(need, self.waits)
+                self._has_room = True
             self._run = run
             await run.serve(self._gpus, self._became_ready)
         finally:
@@ -160,9 +163,10 @@ class Replica:
             leaves = self.draining or self._ending
             self._said = {"state": DeploymentState.stopped if leaves else DeploymentState.starting}
             await _whole(run.close(leaves=self._leaving))
-            self._leave()
 
     def _leave(self) -> None:
+        """Not between a fall and the next start: who waits for room would have it, and what served be away for good."""
+        self._has_room = False
         self._engines.launcher.give_back(self.key, self._gpus)
         self._gpus = []
 
@@ -201,6 +205,7 @@ class Replica:
         }
         self._found = None
         self.gave_up = True
+        self._leave()
         if self.draining:
             self.end()
         await asyncio.Event().wait()

@@ -1,7 +1,7 @@
 """All replicas of this worker."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from time import monotonic
 
@@ -37,7 +37,7 @@ class Shelf:
         found = [ReplicaReport.model_validate({**asdict(one.key), **as_found(one)}) for one in self._survivors.values()]
         return [replica.report() for replica in self._replicas.values()] + found
 
-    def match(self, wanted: Iterable[WantedDeployment]) -> None:
+    def match(self, wanted: Iterable[WantedDeployment], gone: Collection[str]) -> None:
         """Begins whatever leads from what is here to what is wanted; nothing here waits for it."""
         by_id = {one.id: one for one in wanted}
         self._forget()
@@ -45,13 +45,14 @@ class Shelf:
             if key.deployment_id in by_id:
                 replica.update(by_id[key.deployment_id])
         held = {key: replica.draining for key, replica in self._replicas.items()}
-        for action in actions(by_id.values(), held):
+        for action in actions(by_id.values(), gone, held):
             logger.bind(do=action.do.value, replica=str(action.key)).info("replica")
             match action.do:
                 case Do.end:
                     self._replicas[action.key].end()
                 case Do.drain:
-                    self._replicas[action.key].drain(by_id[action.key.deployment_id].drain_seconds)
+                    replica = self._replicas[action.key]
+                    replica.drain(by_id.get(action.key.deployment_id, replica.wanted).drain_seconds)
                 case Do.resume:
                     self._replicas[action.key].resume()
                 case Do.start:

@@ -50,7 +50,7 @@ class Sync:
             answer = await self.once()
             if answer is not None:
                 self._beat = answer.beat_seconds
-                self._shelf.match(answer.deployments)
+                self._shelf.match(answer.deployments, answer.gone)
                 self._tidy()
             await sleep(0 if answer is not None and self._engines.said.more else self._beat)
 

@@ -140,6 +140,9 @@ class SyncAnswer(Answer):
     """All that this worker shall look after for the next `lease_seconds`; what it runs besides it must end."""
 
     deployments: list[WantedDeployment]
+    gone: list[str] = Field(
+        default_factory=list, description="Deployments that were deleted: what runs for them is drained."
+    )
     lease_seconds: float
     beat_seconds: float
 
