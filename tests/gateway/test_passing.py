@@ -1,6 +1,7 @@
 """What callers get of an engine that answers well."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import aiohttp
 import orjson
@@ -70,7 +71,8 @@ async def test_who_has_no_right_key_is_told_so_in_openais_shape(door: Served) ->
 async def test_a_project_neither_sees_nor_uses_anothers_models(door: Served) -> None:
     async with engine("ours") as ours, engine("theirs") as theirs:
         await door.serve(
-            served("smollm2", ours.url), served("smollm2", theirs.url, project="other"),
+            served("smollm2", ours.url, created_at=datetime(2026, 11, 21, tzinfo=UTC)),
+            served("smollm2", theirs.url, project="other"),
             served("secret", theirs.url, project="other"), served("asleep", state="asleep"),
             served("broken", state="failed"), served("only-third", theirs.url, project="third"),
             served("only-third", theirs.url, project="fourth"),
@@ -81,6 +83,7 @@ async def test_a_project_neither_sees_nor_uses_anothers_models(door: Served) -> 
             ("smollm2", "default"),
         ]
         assert set(listed["data"][0]) == {"id", "object", "created", "owned_by"}
+        assert listed["data"][1]["created"] == 1_795_219_200
         assert (await door.gateway.get("/v1/models/smollm2"))[1]["id"] == "smollm2"
         assert (await door.gateway.get("/v1/models/secret"))[0] == 404
 

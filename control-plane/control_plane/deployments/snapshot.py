@@ -99,6 +99,7 @@ def _base(row: DeploymentRow, there: list[ReplicaRow]) -> ServedModel:
             "state": "ready" if there else _state(row),
             "message": None if there else row.message,
             "targets": [_target(row, one) for one in there],
+            "created_at": row.created_at,
         }
     )
 
@@ -123,6 +124,7 @@ def _adapter(row: DeploymentRow, adapter: AdapterRow, there: list[ReplicaRow]) -
             "state": "ready" if having else state,
             "message": None if having else message,
             "targets": [_target(row, one) for one in having],
+            "created_at": adapter.added_at,
         }
     )
 

@@ -13,6 +13,7 @@ from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from imts_shared import __version__
+from imts_shared.contracts.serving import ServedModel
 from inference_service.gateway import metrics
 from inference_service.gateway.control_plane import ControlPlane
 from inference_service.gateway.directory import Directory
@@ -132,11 +133,11 @@ class Gateway:
     async def _models(self, path: str, headers: Headers, reply: Reply) -> None:
         caller = self._directory.caller(headers.get(b"authorization", b""), headers.get(b"openai-project"))
         if path == MODELS:
-            data = [_listed(served.name, served.project) for served in self._directory.models(caller)]
+            data = [_listed(served) for served in self._directory.models(caller)]
             await _json(reply, 200, {"object": "list", "data": data})
             return
         served = self._directory.find(caller, path.removeprefix(f"{MODELS}/")).served
-        await _json(reply, 200, _listed(served.name, served.project))
+        await _json(reply, 200, _listed(served))
 
     async def _health(self, reply: Reply) -> None:
         await _json(reply, 200, {"status": "ok"})
@@ -174,8 +175,9 @@ def _only(allowed: str, method: str) -> None:
         raise Refusal(405, f"Ask with {allowed}, not {method}.", code="method_not_allowed", headers={"allow": allowed})
 
 
-def _listed(name: str, project: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": project}
+def _listed(served: ServedModel) -> dict[str, Any]:
+    created = int(served.created_at.timestamp()) if served.created_at else 0
+    return {"id": served.name, "object": "model", "created": created, "owned_by": served.project}
 
 
 async def _json(reply: Reply, status: int, content: dict[str, Any]) -> None:

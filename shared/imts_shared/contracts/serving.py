@@ -172,6 +172,7 @@ class ServedModel(Answer):
     state: Literal["ready", "starting", "asleep", "failed", "stopped"]
     message: str | None = None
     targets: list[Target] = Field(default_factory=list)
+    created_at: datetime | None = None
 
 
 class Snapshot(Answer):
