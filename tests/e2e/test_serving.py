@@ -1,5 +1,6 @@
 """Serving as a stranger meets it: a model deployed, asked, adapted, changed under load, killed, put to sleep, gone."""
 
+import json
 import os
 import signal
 import threading
@@ -110,6 +111,24 @@ def test_it_says_how_far_it_is_and_answers(platform: Serving, deployed: str) -> 
     unknown = platform.ask("bott")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
     assert "`bot`" in unknown.json()["error"]["message"]
+
+
+def test_tools_are_called_and_schemas_kept(platform: Serving) -> None:
+    """By a Qwen3 that knows nothing: what holds it to the form is the engine."""
+    schema = {
+        "type": "object",
+        "properties": {"on": {"type": "boolean"}},
+        "required": ["on"],
+        "additionalProperties": False,
+    }
+    tool = {"type": "function", "function": {"name": "set_light", "parameters": schema}}
+    answer = platform.ask("bot", tools=[tool], tool_choice="required", max_tokens=1500).json()["choices"][0]
+    [call] = answer["message"]["tool_calls"]
+    assert call["function"]["name"] == "set_light"
+    assert isinstance(json.loads(call["function"]["arguments"])["on"], bool)
+    form = {"type": "json_schema", "json_schema": {"name": "light", "schema": schema}}
+    answer = platform.ask("bot", response_format=form, max_tokens=1500).json()["choices"][0]
+    assert isinstance(json.loads(answer["message"]["content"])["on"], bool)
 
 
 def test_what_a_job_trains_is_served_by_the_engine_that_runs(platform: Serving) -> None:
