@@ -159,6 +159,10 @@ async def test_models_are_loaded_and_unloaded(admin: httpx.AsyncClient, worker: 
     again = await admin.post(f"{path}/load")
     assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
     assert (await refused(admin, "GET", "/api/models/nothing/status"))[:2] == (404, "unknown_model")
+    for hub_id in ("acme/small-1b", "acme%2Fsmall-1b"):
+        assert (await admin.get(f"/api/models/{hub_id}/status")).json()["model"] == "acme/small-1b"
+    assert (await admin.post("/api/models/acme/small-1b/load")).json()["model"] == "acme/small-1b"
+    assert (await admin.post("/api/models/acme/small-1b/unload")).json()["state"] == "stopped"
 
 
 async def trained(maker: Maker, **body: Any) -> tuple[dict[str, Any], list[str]]:

@@ -19,7 +19,7 @@ THERE: Responses = {200: {"model": Deployment, "description": "Its deployment wa
 
 
 @router.post(
-    "/{model}/load",
+    "/{model:path}/load",
     response_model=Deployment,
     status_code=201,
     responses=THERE,
@@ -43,7 +43,7 @@ async def load(here: Here, caller: Writer, model: Named) -> Response:
 
 
 @router.post(
-    "/{model}/unload",
+    "/{model:path}/unload",
     response_model=Deployment,
     operation_id="unload_model",
     summary="Stop its deployments; an adapter leaves its base's engine",
@@ -59,7 +59,7 @@ async def unload(here: Here, caller: Writer, model: Named) -> Response:
 
 
 @router.get(
-    "/{model}/status",
+    "/{model:path}/status",
     response_model=ModelStatus,
     operation_id="model_status",
     summary="Whether it is served, and where",
