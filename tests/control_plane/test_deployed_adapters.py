@@ -124,6 +124,17 @@ async def test_adapters_that_cannot_be(admin: httpx.AsyncClient, maker: Maker) -
     assert [one["name"] for one in changed.json()["adapters"]] == ["tiny-tuned"]
 
 
+async def test_an_adapter_joins_only_what_is_as_it_was_asked_for(admin: httpx.AsyncClient, maker: Maker) -> None:
+    await maker.made(outputName="tuned")
+    base = await deploy(admin, TINY, name="base", drainSeconds=9)
+    for number, asked in enumerate(({"replicas": 2}, {"labels": {"a": "b"}}, {"launcher": "kubernetes"})):
+        own = await deploy(admin, "tuned", name=f"own-{number}", **asked)
+        assert own["id"] != base["id"], asked
+        await admin.delete(f"/api/deployments/{own['id']}")
+    joined = await admin.post("/api/deployments", json={"model": "tuned", "name": "joined", "drainSeconds": 9})
+    assert (joined.status_code, joined.json()["id"]) == (200, base["id"])
+
+
 async def test_a_registered_base_is_the_model_that_it_names(admin: httpx.AsyncClient, maker: Maker) -> None:
     base = (await admin.post("/api/models", json={"name": "mine", "source": TINY})).json()
     await maker.made(outputName="on-registered", modelName="mine")

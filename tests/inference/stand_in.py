@@ -16,11 +16,16 @@ for name in ("--model", "--alias", "--host", "--port"):
 parser.add_argument("--metrics", action="store_true")
 parser.add_argument("--jinja", action="store_true")
 parser.add_argument("--n-gpu-layers", type=int)
-parser.add_argument("--slow", type=float, default=0, help="seconds until it is up")
-parser.add_argument("--dies-after", type=float, help="seconds until it ends by itself")
-parser.add_argument("--says", default="", help="its last words")
-parser.add_argument("--mute", help="a file: while it is there, nothing is generated")
+parser.add_argument("--chat-template-kwargs", type=json.loads, default={}, help="what a test asks for, see below")
 arguments = parser.parse_args()
+asked = {
+    "slow": 0.0,  # seconds until it is up
+    "dies_after": None,  # seconds until it ends by itself
+    "says": "",  # its last words
+    "mute": None,  # a file: while it is there, nothing is generated
+    "forks": False,  # a child that outlives it, as vLLM has
+    **arguments.chat_template_kwargs,
+}
 
 counts = {"requests_processing": 0, "requests_deferred": 0, "prompt_tokens_total": 0, "tokens_predicted_total": 0}
 lock = threading.Lock()
@@ -49,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if arguments.mute and Path(arguments.mute).exists():
+        if asked["mute"] and Path(asked["mute"]).exists():
             self.answer(500, '{"error": "mute"}')
             return
         count(requests_processing=1)
@@ -66,15 +71,18 @@ class Server(ThreadingHTTPServer):
 
 
 def end() -> None:
-    time.sleep(arguments.dies_after)
-    print(arguments.says, flush=True)
+    time.sleep(asked["dies_after"])
+    print(asked["says"], flush=True)
     os._exit(1)
 
 
 print(f"llama_model_loader: {arguments.model} of {os.environ.get('HF_TOKEN', 'nobody')}", flush=True)
-if arguments.dies_after is not None:
+if asked["forks"] and os.fork() == 0:
+    time.sleep(600)
+    os._exit(0)
+if asked["dies_after"] is not None:
     threading.Thread(target=end, daemon=True).start()
-time.sleep(arguments.slow)
+time.sleep(asked["slow"])
 try:
     server = Server((arguments.host, int(arguments.port)), Handler)
 except OSError as error:

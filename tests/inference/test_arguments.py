@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from inference_service.engines import llamacpp
 from inference_service.engines.arguments import Options
 
 KNOWN: dict[str, Any] = {
@@ -24,6 +25,19 @@ KNOWN: dict[str, Any] = {
     },
     "served": {"flag": "--served", "names": ["served"], "type": "str", "several": True},
     "chat_template": {"flag": "--chat-template", "names": ["chat_template"], "type": "str"},
+    "structured_outputs_config": {
+        "flag": "--structured-outputs-config",
+        "names": ["structured_outputs_config"],
+        "type": "parse_dataclass",
+    },
+    "speculative_config": {"flag": "--speculative-config", "names": ["speculative_config"], "type": "loads"},
+    "hf_overrides": {"flag": "--hf-overrides", "names": ["hf_overrides"], "type": "union_dict_and_str"},
+    "kernel_config": {"flag": "--kernel-config", "names": ["kernel_config"], "type": "parse_dataclass"},
+    "override_generation_config": {
+        "flag": "--override-generation-config",
+        "names": ["override_generation_config"],
+        "type": "_parse_type",
+    },
     "port": {"flag": "--port", "names": ["port"], "type": "int"},
     "middleware": {"flag": "--middleware", "names": ["middleware"], "type": "str"},
 }
@@ -48,6 +62,13 @@ OPTIONS = Options(KNOWN, "0.0")
         ({"served": "a"}, ["--served=a"]),
         ({"dtype": "bfloat16", "seed": 1}, ["--dtype=bfloat16", "--seed=1"]),
         ({"chat_template": "{{ messages }}"}, ["--chat-template={{ messages }}"]),
+        (
+            {"structured_outputs_config": '{"backend": "xgrammar"}'},
+            ['--structured-outputs-config={"backend": "xgrammar"}'],
+        ),
+        ({"structured_outputs_config.backend": "xgrammar"}, ["--structured-outputs-config.backend=xgrammar"]),
+        ({"hf_overrides.rope_scaling.factor": 2}, ["--hf-overrides.rope_scaling.factor=2"]),
+        ({"override_generation_config": {"top_k": 3}}, ['--override-generation-config={"top_k": 3}']),
     ],
 )
 def test_what_is_taken(given: dict[str, Any], words: list[str]) -> None:
@@ -73,9 +94,42 @@ def test_what_is_taken(given: dict[str, Any], words: list[str]) -> None:
         ({"chat_template": "/etc/passwd"}, "a file of the worker is not read"),
         ({"port": 1}, "platform's own"),
         ({"middleware": "os.system"}, "run code or read files"),
+        (
+            {"structured_outputs_config": {"reasoning_parser_plugin": "/tmp/x.py"}},
+            "not taken with reasoning_parser_plugin",
+        ),
+        (
+            {"structured_outputs_config": '{"reasoning_parser_plugin": "/x.py"}'},
+            "not taken with reasoning_parser_plugin",
+        ),
+        ({"structured_outputs_config.reasoning_parser_plugin": "/x.py"}, "not taken with reasoning_parser_plugin"),
+        ({"structured_outputs_config.reasoning-parser-plugin": "/x.py"}, "not taken with reasoning-parser-plugin"),
+        ({"compilation_config": {"mode": 3, "backend": "os.system"}}, "not taken with backend"),
+        ({"compilation_config": "3"}, "must be an object"),
+        ({"speculative_config": {"method": "eagle", "model": "/etc"}}, "not taken with model"),
+        ({"hf_overrides": {"auto_map": {"AutoConfig": "x.Y"}}}, "not taken with auto_map"),
+        ({"hf_overrides": "os.system"}, "must be an object"),
+        ({"kernel_config": {}}, "can name code"),
+        ({"served": ["a", "--middleware", "os.system"]}, "begin with a dash"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], words: str) -> None:
     (note,) = OPTIONS.checked(given)
     assert note.field == f"engineArgs.{next(iter(given))}"
     assert words in f"{note.message} {note.hint}"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"ctx_size": 4096, "no_mmap": True, "temp": -1, "chat_template_kwargs": {"x": 1}}, None),
+        ({"ctx_sise": 1}, "Did you mean ctx_size?"),
+        ({"model_draft": "/x"}, "would reach files"),
+        ({"lookup_cache_dynamic": "/x"}, "would reach files"),
+        ({"tools": "all"}, "would reach files"),
+        ({"mlock": "--tools"}, "begin with a dash"),
+    ],
+)
+def test_what_llamacpp_is_given(given: dict[str, Any], words: str | None) -> None:
+    notes = llamacpp.checked(given)
+    assert [words in f"{note.message} {note.hint}" for note in notes] == ([True] if words else [])

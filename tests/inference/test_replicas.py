@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from tests.inference.plane import Plane, revision
 from tests.inference.workers import Worker, alive, until
 
 
 def of(gguf: Path, number: int = 1, **more: Any) -> dict[str, Any]:
-    arguments = more.pop("arguments", {})
-    return revision(str(gguf), number, engine="llamacpp", engineArgs=arguments, **more)
+    """`arguments` are for the stand-in; of llama.cpp's options it is one that takes anything."""
+    arguments = more.pop("arguments", None)
+    given = {"chat_template_kwargs": arguments} if arguments else {}
+    return revision(str(gguf), number, engine="llamacpp", engineArgs=given, **more)
 
 
 def generate(url: str, **more: Any) -> httpx.Response:
@@ -264,6 +267,17 @@ def test_an_engine_knows_none_of_the_platforms_secrets(worker: Worker, plane: Pl
     told = Path(f"/proc/{serving}/environ").read_text()
     assert "IMTS_SERVICE_KEY" not in told
     assert "PYTHONPATH" not in told
+
+
+def test_nothing_is_left_when_the_guard_is_killed(worker: Worker, plane: Plane, gguf: Path) -> None:
+    plane.want("one", [of(gguf, arguments={"forks": True})])
+    before = pid(worker.state("one", "ready", 20)["url"])
+    of_old = [one.pid for one in psutil.process_iter() if os.getpgid(one.pid) == before]
+    assert len(of_old) == 2
+    psutil.Process(before).parent().kill()
+    until(lambda: not any(alive(one) for one in of_old), 5)
+    until(lambda: (plane.replica("one") or {}).get("restarts") == 1, 5)
+    assert pid(worker.state("one", "ready", 20)["url"]) != before
 
 
 def test_nothing_is_left_when_the_worker_is_killed(worker: Worker, plane: Plane, gguf: Path) -> None:

@@ -95,8 +95,8 @@ async def check_engine_there(session: AsyncSession, engine: Engine) -> None:
 async def join(
     session: AsyncSession, planned: Plan, changes: Changes, *, replace: bool = False
 ) -> DeploymentRow | None:
-    """The running deployment of the base that has taken the adapter. One that was asked for with other engineArgs, gpu
-    or port than it has is no home."""
+    """The running deployment of the base that has taken the adapter. One that is otherwise than the request says is no
+    home."""
     if planned.tuned is None:
         return None
     for candidate in await adapters.home_of(session, planned.project, planned.tuned.adapter):
@@ -104,7 +104,7 @@ async def join(
         if row is None or row.stopped or row.replicas == 0 or row.state == str(DeploymentState.failed):
             continue
         shown = await session.get(RevisionRow, (row.id, row.revision), populate_existing=True)
-        if shown is None or not _agrees(planned, shown):
+        if shown is None or not _agrees(planned, row, shown):
             continue
         for one in planned.adapters:
             await adapters.put(session, row, one, changes, replace=replace)
@@ -112,8 +112,12 @@ async def join(
     return None
 
 
-def _agrees(planned: Plan, shown: RevisionRow) -> bool:
+_OF_THE_WHOLE = ("replicas", "launcher", "start_timeout_seconds", "idle_seconds", "drain_seconds", "labels")
+
+
+def _agrees(planned: Plan, row: DeploymentRow, shown: RevisionRow) -> bool:
     request = planned.request
+    told = request.model_fields_set
     same_args = all(name in shown.engine_args and shown.engine_args[name] == value
                     for name, value in request.engine_args.items())  # fmt: skip
     return (
@@ -121,6 +125,7 @@ def _agrees(planned: Plan, shown: RevisionRow) -> bool:
         and same_args
         and request.gpu in (None, shown.gpu)
         and request.port in (None, shown.port)
+        and all(getattr(row, name) == getattr(request, name) for name in _OF_THE_WHOLE if name in told)
     )
 
 

@@ -21,16 +21,28 @@ OURS = {
     "disable_log_stats": "the deployment's metrics come of it",
     "grpc": "engines answer by HTTP",
     "headless": "each replica is reached by itself",
+    "device_ids": "the deployment's gpu decides how many, and the worker which",
 }
 """Options that the platform sets, and where to say it instead."""
 RUNS_OR_READS = frozenset(
     {
+        "additional_config",
         "allowed_local_media_path",
         "config",
         "config_format",
+        "data_parallel_address",
+        "data_parallel_backend",
+        "data_parallel_external_lb",
+        "data_parallel_hybrid_lb",
+        "data_parallel_rank",
+        "data_parallel_rpc_port",
+        "data_parallel_start_rank",
+        "data_parallel_supervisor_port",
+        "default_mm_loras",
         "distributed_executor_backend",
         "download_dir",
         "generation_config",
+        "grpc_port",
         "hf_config_path",
         "hf_token",
         "ec_transfer_config",
@@ -41,26 +53,93 @@ RUNS_OR_READS = frozenset(
         "log_config_file",
         "logging_config",
         "logits_processors",
+        "master_addr",
+        "master_port",
         "middleware",
         "mm_encoder_fp8_scale_path",
         "mm_encoder_fp8_scale_save_path",
+        "model_class_overrides",
         "model_loader_extra_config",
+        "nnodes",
+        "node_rank",
         "otlp_traces_endpoint",
         "profiler_config",
+        "ray_workers_use_nsight",
         "reasoning_parser_plugin",
         "scheduler_cls",
+        "spec_model",
         "ssl_ca_certs",
         "ssl_certfile",
         "ssl_keyfile",
         "tokenizer",
         "tool_parser_plugin",
         "tool_server",
+        "trust_request_mm_kwargs",
         "weight_transfer_config",
         "worker_cls",
         "worker_extension_cls",
     }
 )
-"""They name code to run or files to read."""
+"""They name code to run, files to read, or other machines."""
+PARTS: Mapping[str, frozenset[str] | None] = {
+    "allowed_headers": None,
+    "allowed_methods": None,
+    "allowed_origins": None,
+    "compilation_config": frozenset(
+        {
+            "compile_sizes",
+            "cudagraph_capture_sizes",
+            "cudagraph_mode",
+            "cudagraph_num_of_warmups",
+            "custom_ops",
+            "level",
+            "max_cudagraph_capture_size",
+            "mode",
+            "use_inductor",
+        }
+    ),
+    "custom_histogram_buckets": None,
+    "default_chat_template_kwargs": None,
+    "eplb_config": frozenset(
+        {"log_balancedness", "num_redundant_experts", "step_interval", "use_async", "window_size"}
+    ),
+    "hf_overrides": frozenset(
+        {
+            "max_position_embeddings",
+            "num_experts_per_tok",
+            "original_max_position_embeddings",
+            "rope_parameters",
+            "rope_scaling",
+            "rope_theta",
+        }
+    ),
+    "limit_mm_per_prompt": None,
+    "override_generation_config": None,
+    "pooler_config": frozenset(
+        {
+            "dimensions",
+            "enable_chunked_processing",
+            "max_embed_len",
+            "normalize",
+            "pooling_type",
+            "seq_pooling_type",
+            "tok_pooling_type",
+            "use_activation",
+        }
+    ),
+    "speculative_config": frozenset({"method", "num_speculative_tokens", "prompt_lookup_max", "prompt_lookup_min"}),
+    "structured_outputs_config": frozenset(
+        {
+            "backend",
+            "disable_additional_properties",
+            "disable_any_whitespace",
+            "disable_fallback",
+            "enable_in_reasoning",
+            "reasoning_parser",
+        }
+    ),
+}
+"""Options that are objects, with the parts that are taken; None: all. Others name code, files or models in theirs."""
 TRUE, FALSE = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
 
 
@@ -134,10 +213,35 @@ class Options:
             return Note(field, f"The engine (version {self.version}) has no option {name}.", hint)
         if value is None:
             return None
-        if inner and option.kind not in ("parse_dataclass", "loads", "_parse_type", "union_dict_and_str"):
+        if inner and option.kind not in _STRUCTURED:
             return Note(field, f"{base} has no parts, so there is no {name}.")
         wrong = None if inner else _mistake(own, option, value)
-        return None if wrong is None else Note(field, f"{name} {wrong}, not {_shown(value)}.")
+        if wrong is not None:
+            return Note(field, f"{name} {wrong}, not {_shown(value)}.")
+        return _refused_parts(field, own, inner, value) if option.kind in _STRUCTURED else None
+
+
+def _refused_parts(field: str, name: str, inner: str, value: Any) -> Note | None:
+    if name not in PARTS:
+        return Note(field, f"{name} can name code to run or files of the worker, so it is not taken.")
+    taken = PARTS[name]
+    if taken is None:
+        return None
+    content = json.loads(value) if isinstance(value, str) and not inner else value
+    if inner:
+        given = {inner.partition(".")[0]}
+    elif isinstance(content, dict):
+        given = set(content)
+    else:
+        return Note(field, f"{name} must be an object, not {_shown(value)}.")
+    refused = sorted(given - taken)
+    if not refused:
+        return None
+    return Note(
+        field,
+        f"{name} is not taken with {', '.join(map(str, refused))}.",
+        f"Its parts may be {', '.join(sorted(taken))}.",
+    )
 
 
 def _mistake(name: str, option: Option, value: Any) -> str | None:
@@ -145,6 +249,8 @@ def _mistake(name: str, option: Option, value: Any) -> str | None:
         return "takes one value"
     values = value if isinstance(value, list) and option.several else [value]
     for one in values:
+        if isinstance(value, list) and is_option(one):
+            return "must not begin with a dash"
         if option.choices is not None and _word(one) not in option.choices:
             return f"must be one of {', '.join(option.choices)}"
         wrong = _wrong_kind(option.kind, one)
@@ -170,7 +276,7 @@ def _wrong_kind(kind: str, value: Any) -> str | None:
             None if automatic or (readable and not isinstance(value, bool)) else "must be a whole number, or such as 4k"
         )
     if kind in _STRUCTURED:
-        return None if _is_structured(value) or kind == "union_dict_and_str" else "must be an object"
+        return None if _is_structured(value) else "must be an object"
     if isinstance(value, dict):
         return "must be text"
     return None
@@ -196,6 +302,11 @@ def _is_number(value: Any, kind: type[int] | type[float]) -> bool:
         return kind(value) == float(value)
     except (TypeError, ValueError, OverflowError):
         return False
+
+
+def is_option(value: Any) -> bool:
+    """A value that a command's parser would take for the next option."""
+    return isinstance(value, str) and value.startswith("-") and not _is_number(value, float)
 
 
 def _truth(value: Any) -> bool:

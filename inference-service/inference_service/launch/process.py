@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -49,6 +50,9 @@ class EngineProcess:
 
     async def wait(self) -> Ended:
         code = await self._process.wait()
+        if code == -signal.SIGKILL:  # the guard's own end, perhaps: what it cannot end any more holds the pipe open
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         await self._reader
         return Ended(code, killed_for_memory=oom_kills() > self._oom_kills)
 
