@@ -75,14 +75,16 @@ def test_what_the_user_got_wrong_is_not_tried_again(worker: Worker, plane: Plane
     cut = gguf.with_name("cut.gguf")
     cut.write_bytes(b"GG")
     plane.want("cut", [of(cut)])
-    plane.want("unknown", [of(gguf, arguments={"nonsense": 1})])
+    plane.want("unknown", [revision(str(gguf), engine="llamacpp", engineArgs={"ctx_size": 9})])
+    plane.want("misspelt", [revision(str(gguf), engine="llamacpp", engineArgs={"ctx_sise": 9})])
     plane.want("nowhere", [of(gguf.with_name("none.gguf"))])
     plane.want("outside", [of(Path("/etc/hostname"))])
     plane.want("missing", [revision(str(gguf.parent))])
     plane.want("gpus", [of(gguf, gpu=2)])
     for name, reason, words in [
         ("cut", "bad_model", "not a GGUF file"),
-        ("unknown", "bad_arguments", "--nonsense"),
+        ("unknown", "bad_arguments", "--ctx-size"),  # which the stand-in does not know
+        ("misspelt", "bad_arguments", "Did you mean ctx_size?"),
         ("nowhere", "bad_model", "none.gguf"),
         ("outside", "bad_model", "IMTS_MODEL_ROOTS"),
         ("missing", "engine_missing", "IMTS_ENGINE_PYTHON"),
@@ -275,8 +277,8 @@ def test_nothing_is_left_when_the_guard_is_killed(worker: Worker, plane: Plane, 
     of_old = [one.pid for one in psutil.process_iter() if os.getpgid(one.pid) == before]
     assert len(of_old) == 2
     psutil.Process(before).parent().kill()
-    until(lambda: not any(alive(one) for one in of_old), 5)
-    until(lambda: (plane.replica("one") or {}).get("restarts") == 1, 5)
+    until(lambda: not any(alive(one) for one in of_old), 15)
+    until(lambda: (plane.replica("one") or {}).get("restarts") == 1, 15)
     assert pid(worker.state("one", "ready", 20)["url"]) != before
 
 
