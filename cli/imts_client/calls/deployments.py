@@ -113,7 +113,7 @@ def status(model: str) -> "Call[ModelStatus]":
 
 def rests(state: str, revision: int, serving: int | None, *, has_error: bool, adapters: Collection[str]) -> bool:
     """Nothing more comes by itself: the newest version serves or was given up, its adapters are loaded or cannot be, or
-    all of it has failed or stopped. `adapters` are their states."""
-    if state in {"failed", "stopped"}:
+    all of it has failed or stopped, or what is left of it. `adapters` are their states."""
+    if state in {"failed", "stopped"} or (state == "degraded" and serving == revision and has_error):
         return True
     return state == "ready" and "pending" not in adapters and (serving == revision or has_error)
