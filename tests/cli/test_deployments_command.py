@@ -70,6 +70,10 @@ async def test_deployed_watched_changed_and_deleted(url: str, database: Database
     events = json.loads((await ran(url, key, "deployments", "events", "bot", "--json"))[1])["items"]
     assert events[-1]["data"]["state"] == "ready"
     assert (await ran(url, key, "deployments", "scale", "bot", "1"))[1] == "Deployment bot is ready.\n"
+    assert (await ran(url, key, "deployments", "update", "bot", "--unset", "idle-seconds", "--json"))[0] == 0
+    assert "sleeps after" not in (await ran(url, key, "deployments", "show", "bot"))[1]
+    twice = await ran(url, key, "deployments", "update", "bot", "--port", "9000", "--unset", "port")
+    assert (twice[0], "given and unset at once" in twice[2]) == (2, True)
     failing = await imts(url, key, "deployments", "update", "bot", "--engine-arg", "max_model_len=-1", "--watch")
     for _ in range(100):
         await asyncio.sleep(0.1)
@@ -83,6 +87,7 @@ async def test_deployed_watched_changed_and_deleted(url: str, database: Database
     out, _ = await asyncio.wait_for(failing.communicate(), 30)
     assert failing.returncode == 1
     assert "Error (bad_arguments): It must be positive.\n  hint: Mend it.\nDeployment bot is ready.\n" in out.decode()
+    assert "loading weights 40%" not in out.decode(), "what was before the change is none of its watching"
     assert (await ran(url, key, "deployments", "stop", "bot"))[1].startswith("Deployment bot is stopped; 3 of its")
     assert (await ran(url, key, "deployments", "watch", "bot"))[0] == 5
     assert (await ran(url, key, "deployments", "start", "bot"))[0] == 0

@@ -1,27 +1,38 @@
 """Watching a deployment until it is ready, or has failed or stopped."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from imts_cli.commands.exits import FAILED, HALTED, INTERRUPTED, OK, note
 from imts_cli.commands.output import clean, clock
-from imts_cli.commands.platform import fetch, print_json_line, transport
+from imts_cli.commands.platform import fetch, print_json_line
 from imts_cli.commands.views import View, view_for_stdout
 from imts_client.calls import Call
 from imts_client.calls import deployments as calls
 from imts_client.errors import ConnectionFailed, ServerFault
 
 LOOK_SECONDS = 0.5
+PAGE = 100
 PATIENCE_SECONDS = 600.0
 
 
-def watch(deployment: str, as_json: bool) -> int:
-    """Shows what happens to it from its beginning on; answers with the exit code that tells how it came out."""
+def newest(deployment: str) -> int:
+    """The number of what happened to it last, for who changes it and watches what comes of that."""
+    seen = 0
+    for event in _after(deployment, seen):
+        seen = event["seq"]
+    return seen
+
+
+def watch(deployment: str, as_json: bool, after: int = 0) -> int:
+    """Shows what happens to it after the event of that number; answers with the exit code that tells how it came
+    out."""
     try:
         if as_json:
-            return _exit_code(_followed(deployment, None))
+            return _exit_code(_followed(deployment, None, after))
         with view_for_stdout() as view:
-            found = _followed(deployment, view)
+            found = _followed(deployment, view, after)
         for line in _closing_lines(found):
             print(line)
     except KeyboardInterrupt:
@@ -38,14 +49,21 @@ def _exit_code(found: dict[str, Any]) -> int:
     return HALTED if found["state"] == "stopped" else OK
 
 
-def _followed(deployment: str, view: View | None) -> dict[str, Any]:
+def _after(deployment: str, seen: int) -> Iterator[dict[str, Any]]:
+    while True:
+        page = _patiently(calls.events(deployment, limit=PAGE).call(str(seen)))["items"]
+        for event in page:
+            seen = event["seq"]
+            yield event
+        if len(page) < PAGE:
+            return
+
+
+def _followed(deployment: str, view: View | None, seen: int) -> dict[str, Any]:
     """The state is read before the events: so none that led to it is missed."""
-    seen = 0
     while True:
         found: dict[str, Any] = _patiently(calls.get(deployment))
-        for event in transport().pages(calls.events(deployment)):
-            if event["seq"] <= seen:
-                continue
+        for event in _after(deployment, seen):
             seen = event["seq"]
             if view is None:
                 print_json_line(event)

@@ -1,5 +1,6 @@
 """imts deployments"""
 
+from enum import Enum
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from imts_cli.commands.deploy import (
     engine_args_from,
     tell,
 )
-from imts_cli.commands.deployment_watch import event_text
+from imts_cli.commands.deployment_watch import event_text, newest
 from imts_cli.commands.deployment_watch import watch as watch_deployment
 from imts_cli.commands.exits import UsageFault, command_group
 from imts_cli.commands.job_request import labels_from
@@ -62,6 +63,12 @@ def list_deployments(
         ),
         "There are no such deployments.",
     )
+
+
+class Unset(Enum):
+    gpu = "gpu"
+    port = "port"
+    idleSeconds = "idle-seconds"
 
 
 @app.command()
@@ -152,6 +159,7 @@ def update(
     idle_seconds: IdleSeconds = None,
     drain_seconds: Annotated[int | None, typer.Option(help="What running requests get when it goes.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="key=value; may be repeated.")] = None,
+    unset: Annotated[list[Unset] | None, typer.Option(help="Back to the default; may be repeated.")] = None,
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
@@ -172,12 +180,17 @@ def update(
         "labels": labels_from(label) if label else None,
     }
     fields = {field: value for field, value in given.items() if value is not None}
+    for one in unset or ():
+        if one.name in fields:
+            raise UsageFault(f"--{one.value} is given and unset at once.")
+        fields[one.name] = None
     if not fields:
         raise UsageFault("There is nothing to change: give an option, such as --replicas 2.")
+    before = newest(deployment) if watch else 0
     told = fetch(calls.change_fields(deployment, fields))
     tell(told, as_json, in_a_line=watch)
     if watch:
-        raise typer.Exit(watch_deployment(told["id"], as_json))
+        raise typer.Exit(watch_deployment(told["id"], as_json, before))
 
 
 @app.command()
@@ -189,10 +202,11 @@ def stop(deployment: Named, as_json: AsJson = False) -> None:
 @app.command()
 def start(deployment: Named, watch: Watch = False, as_json: AsJson = False) -> None:
     """Start one that was stopped, sleeps or has failed."""
+    before = newest(deployment) if watch else 0
     told = fetch(calls.start(deployment))
     tell(told, as_json, in_a_line=watch)
     if watch:
-        raise typer.Exit(watch_deployment(told["id"], as_json))
+        raise typer.Exit(watch_deployment(told["id"], as_json, before))
 
 
 @app.command()

@@ -82,7 +82,8 @@ async def put(
                 409, "too_many_adapters", f"The deployment has {MOST_ADAPTERS} adapters already.",
                 field="adapters", hint="Take out those that nobody calls any more.",
             )  # fmt: skip
-        await naming.take(session, row.project, asked.name, row.id, adapter=True, field=asked.field)
+        field = "name" if asked.field == "model" else asked.field
+        await naming.take(session, row.project, asked.name, row.id, adapter=True, field=field)
         session.add(
             AdapterRow(
                 deployment_id=row.id,

@@ -87,7 +87,8 @@ class Waiting:
     async def _hurry(self, model: Model) -> None:
         served = model.served
         if served.state in {"failed", "stopped"}:
-            message = f"The model `{served.name}` is {served.state}: {served.message or 'no reason is known'}"
+            how = "has failed" if served.state == "failed" else "is stopped"
+            message = f"The model `{served.name}` {how}: {served.message or 'no reason is known'}"
             raise unavailable(message, f"model_{served.state}", retry_after=None)
         if served.state == "asleep":
             try:
