@@ -153,6 +153,24 @@ async def test_a_late_sync_changes_nothing_and_a_new_life_begins_anew(
     assert len(lines) == 2
 
 
+async def test_a_worker_that_comes_back_is_told_and_has_its_deployments_at_once(
+    admin: httpx.AsyncClient, worker: InferenceSide
+) -> None:
+    told = await deploy(admin, name="d")
+    await worker.run()
+    worker.gone(told["id"])
+    worker.says["pid"] = 2
+    await worker.sync(batch=1)
+    assert [one["number"] for one in worker.wanted[told["id"]]["revisions"]] == [1]
+    assert (await worker.served())["d"]["state"] == "starting"
+    said = (await admin.get("/api/deployments/d/events", params={"type": "message"})).json()["items"]
+    assert [one["data"]["text"] for one in said] == ["Its worker was started anew, and its engines start again."]
+    await worker.sync(batch=1)
+    await worker.run()
+    said = (await admin.get("/api/deployments/d/events", params={"type": "message"})).json()["items"]
+    assert (len(said), (await shown(admin, "d"))["state"]) == (1, "ready")
+
+
 async def test_reports_of_strangers_are_not_taken(admin: httpx.AsyncClient, worker: InferenceSide, url: str) -> None:
     told = await deploy(admin, name="d")
     await worker.run()

@@ -32,7 +32,7 @@ async def sync(session: AsyncSession, said: SyncRequest, changes: Changes) -> Sy
     """Applies the reports, renews the leases and answers with all that the worker shall run, in one transaction."""
     last = await _note_worker(session, said)
     if said.batch >= last:
-        await _apply(session, said, changes, repeated=said.batch == last)
+        await _apply(session, said, changes, repeated=said.batch == last, anew=last == 0)
     await release_silent(session, changes)
     await assign(session, changes)
     rules = settings()
@@ -73,7 +73,8 @@ async def _note_worker(session: AsyncSession, said: SyncRequest) -> int:
     return last
 
 
-async def _apply(session: AsyncSession, said: SyncRequest, changes: Changes, *, repeated: bool) -> None:
+async def _apply(session: AsyncSession, said: SyncRequest, changes: Changes, *, repeated: bool, anew: bool) -> None:
+    """`anew`: it is the first that this life of the worker says."""
     reported: dict[UUID, list[ReplicaReport]] = defaultdict(list)
     for report in said.replicas:
         identity = parse_id(report.deployment_id)
@@ -86,6 +87,9 @@ async def _apply(session: AsyncSession, said: SyncRequest, changes: Changes, *, 
         if not repeated:
             await _take_words(session, row, said)
         reports = reported.get(row.id, [])
+        if anew and not reports and row.ready_replicas > 0:
+            told = {"text": "Its worker was started anew, and its engines start again."}
+            await events.append(session, row, now, ("message", told))
         if await take(session, row, reports, now):
             changes.hints.add(DEPLOYMENTS)
             await settle(session, row, changes)
