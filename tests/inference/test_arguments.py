@@ -1,11 +1,15 @@
 """engineArgs against what vLLM's parser takes, and into the words of its command."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inference_service.engines import llamacpp
+from inference_service.engines import llamacpp, vllm
 from inference_service.engines.arguments import Options
+from inference_service.engines.starting import Model, Place
+from inference_service.trouble import CannotServe
 
 KNOWN: dict[str, Any] = {
     "max_model_len": {"flag": "--max-model-len", "names": ["max_model_len"], "type": "human_readable_int_or_auto"},
@@ -117,6 +121,15 @@ def test_what_is_refused(given: dict[str, Any], words: str) -> None:
     (note,) = OPTIONS.checked(given)
     assert note.field == f"engineArgs.{next(iter(given))}"
     assert words in f"{note.message} {note.hint}"
+
+
+def test_a_vllm_for_gpus_is_not_started_without_one(tmp_path: Path) -> None:
+    options = Options(KNOWN, "0.32.0", for_cpu=False)
+    place = Place(name="one", port=9000, folder=tmp_path)
+    with pytest.raises(CannotServe, match="on GPUs alone") as trouble:
+        vllm.start(Path("python"), options, Model(tmp_path), place, {}, None)
+    assert trouble.value.final
+    assert vllm.start(Path("python"), options, Model(tmp_path), replace(place, gpus=["0"]), {}, None).command
 
 
 @pytest.mark.parametrize(

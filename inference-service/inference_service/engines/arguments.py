@@ -162,8 +162,9 @@ class Option:
 class Options:
     """What one installed engine takes; `known` is what its parser was dumped as."""
 
-    def __init__(self, known: Mapping[str, Mapping[str, Any]], version: str) -> None:
+    def __init__(self, known: Mapping[str, Mapping[str, Any]], version: str, *, for_cpu: bool = True) -> None:
         self.version = version
+        self.for_cpu = for_cpu
         self._options: dict[str, Option] = {}
         self._names: dict[str, str] = {}
         for name, one in known.items():

@@ -117,7 +117,7 @@ class VllmEnvironment:
             await run([str(python), str(DUMP), str(unfinished)], clean_environment(), lambda _: None)
             unfinished.rename(target)
         told = json.loads(target.read_text())
-        return Options(told["options"], told["version"])
+        return Options(told["options"], told["version"], for_cpu=told["forCpu"])
 
 
 def _listed(text: str) -> bool:

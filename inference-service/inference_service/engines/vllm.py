@@ -31,6 +31,12 @@ def start(
     python: Path, options: Options, model: Model, place: Place, given: Mapping[str, Any], lora: int | None
 ) -> Start:
     """Of arguments that were checked. `lora`: the largest rank that an adapter may have; None where none can be."""
+    if not place.gpus and not options.for_cpu:
+        raise CannotServe(
+            DeploymentReason.engine_missing,
+            f"The vLLM of this worker (version {options.version}) computes on GPUs alone.",
+            "Give `gpu` 1 or more; or deploy a GGUF file, which llama.cpp serves on a CPU.",
+        )
     on_cpu = {} if place.gpus else CPU_DEFAULTS
     chosen = {**_parsers(model.path, place, given), **_size(place, given), **DEFAULTS, **on_cpu}
     chosen = {name: value for name, value in chosen.items() if options.knows(name) and name not in given}

