@@ -20,6 +20,13 @@ from typing import Any
 from platform_at_hand import Platform, gateway_url, machine
 from serving_load import Address, at_once, prompts, told
 
+BENCH_SERVE = (
+    "from vllm.benchmarks.serve import add_cli_args, main; "
+    "from vllm.utils.argparse_utils import FlexibleArgumentParser; "
+    "parser = FlexibleArgumentParser(); add_cli_args(parser); main(parser.parse_args())"
+)
+"""`vllm bench serve` by its module: the command asks for a distribution named vllm, which the CPU's is not."""
+
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
@@ -59,7 +66,7 @@ def _vllm_bench(
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            arguments.engine_python, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai",
+            arguments.engine_python, "-c", BENCH_SERVE, "--backend", "openai",
             "--base-url", url, "--endpoint", "/v1/completions", "--model", arguments.model,
             "--tokenizer", arguments.tokenizer, "--dataset-name", "random", "--random-input-len", str(arguments.words),
             "--random-output-len", str(arguments.tokens), "--seed", str(1_000 * seed + concurrent),
