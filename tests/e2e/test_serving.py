@@ -92,7 +92,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 @pytest.fixture(scope="module", autouse=True)
 def deployed(platform: Serving) -> str:
     """What the command said; the first deployment of a copy makes vLLM's environment."""
-    return platform.imts.run("deploy", MODEL, "--name", "bot", "--watch", seconds=500)
+    form = 'structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": true}'
+    return platform.imts.run("deploy", MODEL, "--name", "bot", "--engine-arg", form, "--watch", seconds=500)
 
 
 def ready(found: dict[str, Any]) -> bool:
@@ -122,12 +123,13 @@ def test_tools_are_called_and_schemas_kept(platform: Serving) -> None:
         "additionalProperties": False,
     }
     tool = {"type": "function", "function": {"name": "set_light", "parameters": schema}}
-    answer = platform.ask("bot", tools=[tool], tool_choice="required", max_tokens=1500).json()["choices"][0]
+    chosen = {"type": "function", "function": {"name": "set_light"}}
+    answer = platform.ask("bot", tools=[tool], tool_choice=chosen, max_tokens=3000).json()["choices"][0]
     [call] = answer["message"]["tool_calls"]
     assert call["function"]["name"] == "set_light"
     assert isinstance(json.loads(call["function"]["arguments"])["on"], bool)
     form = {"type": "json_schema", "json_schema": {"name": "light", "schema": schema}}
-    answer = platform.ask("bot", response_format=form, max_tokens=1500).json()["choices"][0]
+    answer = platform.ask("bot", response_format=form, max_tokens=300).json()["choices"][0]
     assert isinstance(json.loads(answer["message"]["content"])["on"], bool)
 
 
