@@ -107,7 +107,10 @@ def test_it_says_how_far_it_is_and_answers(platform: Serving, deployed: str) -> 
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["completion_tokens"] > 0
     assert [one["id"] for one in platform.gateway.get("/models").json()["data"]] == ["bot"]
-    assert platform.http.get("/api/deployments/bot/metrics").json()["replicas"][0]["values"]
+    deadline = time.monotonic() + 20
+    while not platform.http.get("/api/deployments/bot/metrics").json()["replicas"][0]["values"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     assert platform.http.get("/api/deployments/bot/logs").json()["items"]
     unknown = platform.ask("bott")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
