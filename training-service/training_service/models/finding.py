@@ -40,15 +40,15 @@ def _registered(job: EngineJob, model: ModelInput, say: Callable[[str], None]) -
     if model.kind == ModelKind.base:
         found = _unregistered(job, model.source or model.name, say, trust=model.trust_remote_code)
         return Found(found.folder, model.template or found.template, [], model.name, model.trust_remote_code)
-    folder = _stored(job, model)
     if model.kind == ModelKind.merged:
-        return Found(folder, model.template, [], model.name, model.trust_remote_code)
+        return Found(_stored(job, model), model.template, [], model.name, model.trust_remote_code)
     if model.base is not None:
         below = _registered(job, model.base, say)
     elif model.base_name:
         below = _unregistered(job, model.base_name, say)
     else:
         raise BadConfig(f"Adapter {model.name!r} does not say what it stands on.", "Train it anew.")
+    folder = _stored(job, model)
     return Found(
         below.folder, model.template or below.template, [*below.adapters, folder], below.base_name,
         below.trust_remote_code,
