@@ -4,6 +4,7 @@ inference worker."""
 import asyncio
 import json
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,18 @@ async def test_an_adapter_is_watched_until_it_is_loaded(url: str, database: Data
         out, err = await asyncio.wait_for(watching.communicate(), 30)
         assert watching.returncode == code, err.decode()
         assert last in out.decode()
+
+
+async def test_ctrl_c_ends_the_watching_alone(url: str, database: Database, new_key: NewKey) -> None:
+    key = await new_key()
+    await InferenceSide(url).sync()
+    watching = await imts(url, key, "deploy", TINY, "--name", "d", "--watch")
+    assert watching.stdout is not None
+    await asyncio.wait_for(watching.stdout.readuntil(b"pending"), 20)
+    await asyncio.sleep(1)
+    watching.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(watching.communicate(), 20)
+    assert watching.returncode == 130
+    assert "No longer watching; it goes on." in err.decode()
+    assert "Traceback" not in err.decode()
+    assert (await ran(url, key, "deployments", "show", "d"))[0] == 0

@@ -4,17 +4,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from imts_cli.commands.exits import FAILED, HALTED, INTERRUPTED, OK, note
+from imts_cli.commands.exits import FAILED, HALTED, INTERRUPTED, OK, insistent, note
 from imts_cli.commands.output import clean, clock
-from imts_cli.commands.platform import fetch, print_json_line
+from imts_cli.commands.platform import patiently, print_json_line
 from imts_cli.commands.views import View, view_for_stdout
-from imts_client.calls import Call
 from imts_client.calls import deployments as calls
-from imts_client.errors import ConnectionFailed, ServerFault
 
 LOOK_SECONDS = 0.5
 PAGE = 100
-PATIENCE_SECONDS = 600.0
 
 
 def newest(deployment: str) -> int:
@@ -29,16 +26,20 @@ def watch(deployment: str, as_json: bool, after: int = 0) -> int:
     """Shows what happens to it after the event of that number; answers with the exit code that tells how it came
     out."""
     try:
-        if as_json:
-            return _exit_code(_followed(deployment, None, after))
-        with view_for_stdout() as view:
-            found = _followed(deployment, view, after)
-        for line in _closing_lines(found):
-            print(line)
+        with insistent():
+            found = _followed(deployment, None, after) if as_json else _drawn(deployment, after)
     except KeyboardInterrupt:
         note(f"\nNo longer watching; it goes on. Come back with: imts deployments show {deployment}")
         return INTERRUPTED
     return _exit_code(found)
+
+
+def _drawn(deployment: str, after: int) -> dict[str, Any]:
+    with view_for_stdout() as view:
+        found = _followed(deployment, view, after)
+    for line in _closing_lines(found):
+        print(line)
+    return found
 
 
 def _exit_code(found: dict[str, Any]) -> int:
@@ -51,7 +52,7 @@ def _exit_code(found: dict[str, Any]) -> int:
 
 def _after(deployment: str, seen: int) -> Iterator[dict[str, Any]]:
     while True:
-        page = _patiently(calls.events(deployment, limit=PAGE).call(str(seen)))["items"]
+        page = patiently(calls.events(deployment, limit=PAGE).call(str(seen)))["items"]
         for event in page:
             seen = event["seq"]
             yield event
@@ -62,7 +63,7 @@ def _after(deployment: str, seen: int) -> Iterator[dict[str, Any]]:
 def _followed(deployment: str, view: View | None, seen: int) -> dict[str, Any]:
     """The state is read before the events: so none that led to it is missed."""
     while True:
-        found: dict[str, Any] = _patiently(calls.get(deployment))
+        found: dict[str, Any] = patiently(calls.get(deployment))
         for event in _after(deployment, seen):
             seen = event["seq"]
             if view is None:
@@ -117,14 +118,3 @@ def _closing_lines(found: dict[str, Any]) -> list[str]:
         if error.get("hint"):
             lines.append(f"  hint: {clean(error['hint'])}")
     return [*lines, f"Deployment {clean(found['name'])} is {found['state']}."]
-
-
-def _patiently(call: Call[Any]) -> Any:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return fetch(call)
-        except (ConnectionFailed, ServerFault):
-            if time.monotonic() > until:
-                raise
-            time.sleep(1)

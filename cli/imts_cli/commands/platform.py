@@ -2,17 +2,20 @@
 
 import functools
 import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imts_client.calls import Call, Listing
+from imts_client.errors import ConnectionFailed, ServerFault
 
 if TYPE_CHECKING:
     from imts_client.blocking.transport import Transport
 
 PAGE = 500
+PATIENCE_SECONDS = 600.0
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the server's JSON.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
@@ -29,6 +32,18 @@ def transport() -> "Transport":
 
 def fetch(call: Call[Any]) -> Any:
     return transport().fetch(call)
+
+
+def patiently(call: Call[Any]) -> Any:
+    """For who watches: a platform that is away for a while is waited for."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return fetch(call)
+        except (ConnectionFailed, ServerFault):
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
 
 
 def fetch_list(listing: Listing[Any], most: int | None) -> dict[str, Any]:

@@ -6,13 +6,11 @@ from typing import Any
 
 from imts_cli.commands.exits import FAILED, HALTED, INTERRUPTED, OK, insistent, note
 from imts_cli.commands.output import clean, clock
-from imts_cli.commands.platform import fetch, print_json_line, transport
+from imts_cli.commands.platform import PATIENCE_SECONDS, fetch, patiently, print_json_line, transport
 from imts_cli.commands.views import View, view_for_stdout
-from imts_client.calls import Call
 from imts_client.calls import jobs as calls
-from imts_client.errors import ConnectionFailed, ServerFault
+from imts_client.errors import ConnectionFailed
 
-PATIENCE_SECONDS = 600.0
 LOG_PAGE = 1_000
 
 EXIT_CODES = {"succeeded": OK, "failed": FAILED, "stopped": HALTED, "paused": HALTED}
@@ -85,23 +83,12 @@ class Watched:
             time.sleep(0.5)
 
     def _later_events(self) -> bool:
-        page = _patiently(calls.events(self._job_id, limit=1).call(str(self._after)))
+        page = patiently(calls.events(self._job_id, limit=1).call(str(self._after)))
         return bool(page["items"])
 
     def _rests(self) -> bool:
-        self.job = _patiently(calls.get(self._job_id))
+        self.job = patiently(calls.get(self._job_id))
         return self.job["state"] in EXIT_CODES
-
-
-def _patiently(call: Call[Any]) -> Any:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return fetch(call)
-        except (ConnectionFailed, ServerFault):
-            if time.monotonic() > until:
-                raise
-            time.sleep(1)
 
 
 def _as_lines(job_id: str, after: int) -> dict[str, Any]:
@@ -160,7 +147,7 @@ class _Drawing:
         cursor = max(first - 1, self._lines_shown)
         while cursor < last:
             listing = calls.logs(self._job_id, limit=min(last - cursor, LOG_PAGE))
-            page = _patiently(listing.call(str(cursor)))["items"]
+            page = patiently(listing.call(str(cursor)))["items"]
             if not page:  # pruned meanwhile
                 break
             for line in page:

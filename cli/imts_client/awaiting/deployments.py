@@ -104,6 +104,7 @@ class AsyncDeployments:
             error = found.error is not None
             if calls.rests(found.state, found.revision, found.serving_revision, has_error=error, adapters=states):
                 return found
-            if until is not None and time.monotonic() >= until:
+            left = LOOK_SECONDS if until is None else until - time.monotonic()
+            if left <= 0:
                 raise WaitTimeout(f"Deployment {deployment} is still {found.state} after {patience:g} s.")
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(min(LOOK_SECONDS, left))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sqlalchemy import and_, exists, or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -105,7 +105,7 @@ async def find(session: AsyncSession, filters: Filters, before: UUID | None, lim
     return list((await session.execute(query)).scalars())
 
 
-def _has_model(table: type[RevisionRow] | type[AdapterRow], named: str):  # type: ignore[no-untyped-def]
+def _has_model(table: type[RevisionRow] | type[AdapterRow], named: str) -> ColumnElement[bool]:
     same = col(table.model) == named
     identity = parse_id(named)
     if identity is not None:

@@ -23,7 +23,7 @@ PROGRESS_STEP = 10.0
 
 async def replicas_of(session: AsyncSession, deployment_id: UUID) -> list[ReplicaRow]:
     query = select(ReplicaRow).where(col(ReplicaRow.deployment_id) == deployment_id)
-    return list((await session.execute(query.order_by(ReplicaRow.revision, ReplicaRow.number))).scalars())  # type: ignore[arg-type]
+    return list((await session.execute(query.order_by(col(ReplicaRow.revision), col(ReplicaRow.number)))).scalars())
 
 
 async def revision_of(session: AsyncSession, deployment_id: UUID, number: int) -> RevisionRow:

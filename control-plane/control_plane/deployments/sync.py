@@ -129,6 +129,8 @@ async def _own(session: AsyncSession, said: SyncRequest, reported: list[UUID], l
 
 
 async def _gone(session: AsyncSession, reports: Sequence[ReplicaReport]) -> list[str]:
+    if not reports:
+        return []
     reported = {one.deployment_id for one in reports}
     known = {identity for text in reported if (identity := parse_id(text)) is not None}
     found = await session.execute(select(col(DeploymentRow.id)).where(col(DeploymentRow.id).in_(known)))
