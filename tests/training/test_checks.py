@@ -7,7 +7,8 @@ import pytest
 
 from imts_shared.contracts.internal import DatasetInput
 from imts_shared.contracts.models import ModelInput, ModelKind
-from imts_shared.contracts.training import FieldNote, TrainingRequest
+from imts_shared.contracts.problems import FieldNote
+from imts_shared.contracts.training import TrainingRequest
 from training_service import architecture, checks, estimate
 from training_service.settings import TrainingSettings
 

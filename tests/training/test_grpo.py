@@ -14,7 +14,7 @@ from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
 from llamafactory.hparams import DataArguments, ModelArguments
 from llamafactory.model import load_tokenizer
 
-from imts_shared.contracts.training import FieldNote
+from imts_shared.contracts.problems import FieldNote
 from tests.training import material
 from tests.training.conftest import Place, Run
 from training_service import checks, configuration, estimate, prompts, rows

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from imts_shared.contracts.llamafactory import FIELDS, HARMLESS, OBJECTS_ALONE, OURS_ALONE
-from imts_shared.contracts.training import FieldNote
+from imts_shared.contracts.problems import FieldNote
 
 _parsing = threading.Lock()
 """Parsing sets seeds and process-wide state."""

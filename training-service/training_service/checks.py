@@ -8,7 +8,8 @@ from typing import Any
 
 from imts_shared.contracts.internal import DatasetInput
 from imts_shared.contracts.models import BUILTIN_MODELS, ModelInput, ModelKind
-from imts_shared.contracts.training import Estimate, FieldNote, TrainingCheck
+from imts_shared.contracts.problems import FieldNote
+from imts_shared.contracts.training import Estimate, TrainingCheck
 from imts_shared.worker.engine import BadConfig
 from training_service import architecture, configuration, estimate, launch
 from training_service.arguments import advanced_notes, grpo_note, parse_note, template_note

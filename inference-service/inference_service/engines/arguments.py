@@ -4,151 +4,13 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-OURS = {
-    "model": "the deployment's model decides it",
-    "model_tag": "the deployment's model decides it",
-    "served_model_name": "the deployment's name decides it",
-    "host": "engines listen for the gateway alone",
-    "port": "the deployment's port decides it",
-    "uds": "engines listen for the gateway alone",
-    "api_key": "the gateway looks after keys",
-    "enable_lora": "adapters are always welcome where the model can have them",
-    "lora_modules": "the deployment's adapters decide it",
-    "trust_remote_code": "an admin allows it at the model: PATCH /api/models/{id}",
-    "api_server_count": "a deployment has replicas instead",
-    "disable_log_stats": "the deployment's metrics come of it",
-    "grpc": "engines answer by HTTP",
-    "headless": "each replica is reached by itself",
-    "device_ids": "the deployment's gpu decides how many, and the worker which",
-}
-"""Options that the platform sets, and where to say it instead."""
-RUNS_OR_READS = frozenset(
-    {
-        "additional_config",
-        "allowed_local_media_path",
-        "config",
-        "config_format",
-        "data_parallel_address",
-        "data_parallel_backend",
-        "data_parallel_external_lb",
-        "data_parallel_hybrid_lb",
-        "data_parallel_rank",
-        "data_parallel_rpc_port",
-        "data_parallel_start_rank",
-        "data_parallel_supervisor_port",
-        "default_mm_loras",
-        "distributed_executor_backend",
-        "download_dir",
-        "generation_config",
-        "grpc_port",
-        "hf_config_path",
-        "hf_token",
-        "ec_transfer_config",
-        "io_processor_plugin",
-        "kv_events_config",
-        "kv_transfer_config",
-        "load_format",
-        "log_config_file",
-        "logging_config",
-        "logits_processors",
-        "master_addr",
-        "master_port",
-        "middleware",
-        "mm_encoder_fp8_scale_path",
-        "mm_encoder_fp8_scale_save_path",
-        "model_class_overrides",
-        "model_loader_extra_config",
-        "nnodes",
-        "node_rank",
-        "otlp_traces_endpoint",
-        "profiler_config",
-        "ray_workers_use_nsight",
-        "reasoning_parser_plugin",
-        "scheduler_cls",
-        "spec_model",
-        "ssl_ca_certs",
-        "ssl_certfile",
-        "ssl_keyfile",
-        "tokenizer",
-        "tool_parser_plugin",
-        "tool_server",
-        "trust_request_mm_kwargs",
-        "weight_transfer_config",
-        "worker_cls",
-        "worker_extension_cls",
-    }
-)
-"""They name code to run, files to read, or other machines."""
-PARTS: Mapping[str, frozenset[str] | None] = {
-    "allowed_headers": None,
-    "allowed_methods": None,
-    "allowed_origins": None,
-    "compilation_config": frozenset(
-        {
-            "compile_sizes",
-            "cudagraph_capture_sizes",
-            "cudagraph_mode",
-            "cudagraph_num_of_warmups",
-            "custom_ops",
-            "level",
-            "max_cudagraph_capture_size",
-            "mode",
-            "use_inductor",
-        }
-    ),
-    "custom_histogram_buckets": None,
-    "default_chat_template_kwargs": None,
-    "eplb_config": frozenset(
-        {"log_balancedness", "num_redundant_experts", "step_interval", "use_async", "window_size"}
-    ),
-    "hf_overrides": frozenset(
-        {
-            "max_position_embeddings",
-            "num_experts_per_tok",
-            "original_max_position_embeddings",
-            "rope_parameters",
-            "rope_scaling",
-            "rope_theta",
-        }
-    ),
-    "limit_mm_per_prompt": None,
-    "override_generation_config": None,
-    "pooler_config": frozenset(
-        {
-            "dimensions",
-            "enable_chunked_processing",
-            "max_embed_len",
-            "normalize",
-            "pooling_type",
-            "seq_pooling_type",
-            "tok_pooling_type",
-            "use_activation",
-        }
-    ),
-    "speculative_config": frozenset({"method", "num_speculative_tokens", "prompt_lookup_max", "prompt_lookup_min"}),
-    "structured_outputs_config": frozenset(
-        {
-            "backend",
-            "disable_additional_properties",
-            "disable_any_whitespace",
-            "disable_fallback",
-            "enable_in_reasoning",
-            "reasoning_parser",
-        }
-    ),
-}
-"""Options that are objects, with the parts that are taken; None: all. Others name code, files or models in theirs."""
+from imts_shared.contracts.deployments import Engine
+from imts_shared.contracts.engine_options import PARTS, is_option, refused, shown
+from imts_shared.contracts.problems import FieldNote
+
 TRUE, FALSE = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
-
-
-@dataclass(frozen=True)
-class Note:
-    field: str
-    message: str
-    hint: str | None = None
-    level: Literal["error", "warning"] = "error"
 
 
 @dataclass(frozen=True)
@@ -178,7 +40,7 @@ class Options:
     def switched_off(self, name: str, given: Mapping[str, Any]) -> bool:
         return not _truth(given.get(name, False))
 
-    def checked(self, given: Mapping[str, Any]) -> list[Note]:
+    def checked(self, given: Mapping[str, Any]) -> list[FieldNote]:
         return [note for name, value in given.items() if (note := self._fault(name, value)) is not None]
 
     def command(self, given: Mapping[str, Any]) -> list[str]:
@@ -199,50 +61,29 @@ class Options:
                 words.append(f"{option.flag}={_word(value)}")
         return words
 
-    def _fault(self, name: str, value: Any) -> Note | None:
-        field = f"engineArgs.{name}"
+    def _fault(self, name: str, value: Any) -> FieldNote | None:
         base, _, inner = name.partition(".")
         own = self._names.get(base, base)
-        if own in OURS:
-            return Note(field, f"{name} is the platform's own: {OURS[own]}.", "Leave it out.")
-        if own in RUNS_OR_READS:
-            return Note(field, f"{name} would run code or read files of the worker, so it is not taken.")
+        note = refused(Engine.vllm, name, value, own)
+        if note is not None:
+            return note
         option = self._options.get(own)
         if option is None:
             near = difflib.get_close_matches(base, self._names, 1, 0.6)
             hint = f"Did you mean {near[0]}?" if near else "The engine's own manual lists its options."
-            return Note(field, f"The engine (version {self.version}) has no option {name}.", hint)
+            return _note(name, f"The engine (version {self.version}) has no option {name}.", hint)
         if value is None:
             return None
         if inner and option.kind not in _STRUCTURED:
-            return Note(field, f"{base} has no parts, so there is no {name}.")
+            return _note(name, f"{base} has no parts, so there is no {name}.")
+        if option.kind in _STRUCTURED and own not in PARTS:
+            return _note(name, f"{name} can name code to run or files of the worker, so it is not taken.")
         wrong = None if inner else _mistake(own, option, value)
-        if wrong is not None:
-            return Note(field, f"{name} {wrong}, not {_shown(value)}.")
-        return _refused_parts(field, own, inner, value) if option.kind in _STRUCTURED else None
+        return None if wrong is None else _note(name, f"{name} {wrong}, not {shown(value)}.")
 
 
-def _refused_parts(field: str, name: str, inner: str, value: Any) -> Note | None:
-    if name not in PARTS:
-        return Note(field, f"{name} can name code to run or files of the worker, so it is not taken.")
-    taken = PARTS[name]
-    if taken is None:
-        return None
-    content = json.loads(value) if isinstance(value, str) and not inner else value
-    if inner:
-        given = {inner.partition(".")[0]}
-    elif isinstance(content, dict):
-        given = set(content)
-    else:
-        return Note(field, f"{name} must be an object, not {_shown(value)}.")
-    refused = sorted(given - taken)
-    if not refused:
-        return None
-    return Note(
-        field,
-        f"{name} is not taken with {', '.join(map(str, refused))}.",
-        f"Its parts may be {', '.join(sorted(taken))}.",
-    )
+def _note(name: str, message: str, hint: str | None = None) -> FieldNote:
+    return FieldNote(level="error", field=f"engineArgs.{name}", message=message, hint=hint)
 
 
 def _mistake(name: str, option: Option, value: Any) -> str | None:
@@ -305,11 +146,6 @@ def _is_number(value: Any, kind: type[int] | type[float]) -> bool:
         return False
 
 
-def is_option(value: Any) -> bool:
-    """A value that a command's parser would take for the next option."""
-    return isinstance(value, str) and value.startswith("-") and not _is_number(value, float)
-
-
 def _truth(value: Any) -> bool:
     return value is True or str(value).lower() in TRUE
 
@@ -320,8 +156,3 @@ def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else text[:79] + "…"

@@ -14,8 +14,8 @@ import psutil
 from fastapi import Depends
 
 from imts_shared.contracts.deployments import Engine
-from imts_shared.contracts.problems import Problem
-from imts_shared.contracts.serving import EngineCheck, EngineCheckRequest, EngineNote
+from imts_shared.contracts.problems import FieldNote, Problem
+from imts_shared.contracts.serving import EngineCheck, EngineCheckRequest
 from imts_shared.service.app import create, problem, services_only
 from imts_shared.settings import SettingsFileError
 from imts_shared.worker.gpus import Gpus, found
@@ -128,7 +128,6 @@ async def check(request: EngineCheckRequest) -> EngineCheck:
     else:
         options = environment().options
         if options is None:
-            return EngineCheck(ok=True, notes=[EngineNote(level="warning", field="engineArgs", message=NOT_YET)])
+            return EngineCheck(ok=True, notes=[FieldNote(level="warning", field="engineArgs", message=NOT_YET)])
         faults = options.checked(request.engine_args)
-    notes = [EngineNote(level=one.level, field=one.field, message=one.message, hint=one.hint) for one in faults]
-    return EngineCheck(ok=not notes, notes=notes)
+    return EngineCheck(ok=not faults, notes=faults)

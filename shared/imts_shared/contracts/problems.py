@@ -1,5 +1,7 @@
 """The one shape of every error (RFC 9457) and what a field's fault looks like."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from imts_shared.contracts.base import Answer
@@ -8,6 +10,15 @@ from imts_shared.contracts.base import Answer
 class FieldProblem(Answer):
     field: str
     code: str
+    message: str
+    hint: str | None = None
+
+
+class FieldNote(Answer):
+    """Something that a field's value leads to; `error` stops what was asked for, `warning` does not."""
+
+    level: Literal["error", "warning"]
+    field: str
     message: str
     hint: str | None = None
 

@@ -10,6 +10,7 @@ from imts_shared.contracts.base import Answer, Request
 from imts_shared.contracts.deployments import DeploymentReason, DeploymentState, Engine, Progress
 from imts_shared.contracts.inputs import Device
 from imts_shared.contracts.models import ModelInput
+from imts_shared.contracts.problems import FieldNote
 
 
 class AdapterReport(Request):
@@ -84,18 +85,9 @@ class EngineCheckRequest(Answer):
     engine_args: dict[str, Any]
 
 
-class EngineNote(Answer):
-    """Something that an argument leads to; `error` keeps the engine from starting, `warning` does not."""
-
-    level: Literal["error", "warning"]
-    field: str
-    message: str
-    hint: str | None = None
-
-
 class EngineCheck(Answer):
     ok: bool
-    notes: list[EngineNote] = Field(default_factory=list)
+    notes: list[FieldNote] = Field(default_factory=list)
 
 
 class WantedModel(Answer):

@@ -10,6 +10,7 @@ from imts_shared.contracts.envelope import JobRequest
 from imts_shared.contracts.inputs import DatasetInput, Device
 from imts_shared.contracts.llamafactory import looks_like_llamafactory, request_from_llamafactory
 from imts_shared.contracts.models import ModelInput
+from imts_shared.contracts.problems import FieldNote
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Stage = Literal["pt", "sft", "rm", "dpo", "simpo", "orpo", "kto", "ppo", "grpo"]
@@ -174,15 +175,6 @@ class TrainingRequest(JobRequest):
     @classmethod
     def one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
-
-
-class FieldNote(Answer):
-    """Something that a field's value leads to; `error` stops the job, `warning` does not."""
-
-    level: Literal["error", "warning"]
-    field: str
-    message: str
-    hint: str | None = None
 
 
 class Estimate(Answer):
