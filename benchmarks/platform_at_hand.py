@@ -98,7 +98,7 @@ def _local_database_url(secrets: Path) -> str:
     if told:
         return told
     password = (secrets / "postgres-password").read_text().strip()
-    port = 55432 + int(os.environ.get("IMTS_PORT_OFFSET", "0"))
+    port = 15432 + int(os.environ.get("IMTS_PORT_OFFSET", "0"))
     return f"postgresql://imts:{password}@127.0.0.1:{port}/imts"
 
 

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -24,6 +25,11 @@ def test_a_worker_that_ends_leaves_its_engines_and_the_next_takes_them_over(
     before = worker.state("one", "ready", 20)
     worker.state("one", "ready", 20, number=1)
     worker.state("gone", "ready", 20)
+
+    def heard() -> list[dict[str, Any]]:
+        return [line for line in plane.lines if line["deploymentId"] == "one" and "listening" in line["text"]]
+
+    until(lambda: len(heard()) == 2, 10)
     serving, uids = pid(before["url"]), {pod.body["metadata"]["uid"] for pod in cluster.pods()}
     stop, answers = threading.Event(), []
     asking = threading.Thread(target=_asks, args=(before["url"], stop, answers))
@@ -52,8 +58,7 @@ def test_a_worker_that_ends_leaves_its_engines_and_the_next_takes_them_over(
     assert [after[name] for name in same] == [before[name] for name in same]
     assert {state for name, state, _ in plane.phases if name == "one/1"} == {"ready"}, "gateways see no gap"
     assert plane.requests[said]["workerId"] == plane.requests[0]["workerId"]
-    lines = [line for line in plane.lines if line["deploymentId"] == "one" and "listening" in line["text"]]
-    assert len(lines) == 2, "one of each replica"
+    assert len(heard()) == 2, "one of each replica, however often their logs are read"
     assert len(cluster.there("deployments")) == 2, "who leaves has its time to drain"
     os.kill(serving, signal.SIGKILL)
     until(lambda: plane.replica("one")["restarts"] == 1, 10)

@@ -7,8 +7,8 @@ from pathlib import Path
 from imts_cli.local import LocalError
 
 PORTS = {
-    "postgres": ("IMTS_POSTGRES_PORT", 55432),
-    "valkey": ("IMTS_VALKEY_PORT", 56379),
+    "postgres": ("IMTS_POSTGRES_PORT", 15432),
+    "valkey": ("IMTS_VALKEY_PORT", 16379),
     "control-plane": ("IMTS_CONTROL_PLANE_PORT", 8080),
     "watcher": ("IMTS_WATCHER_PORT", 8090),
     "training": ("IMTS_TRAINING_PORT", 8001),
@@ -18,6 +18,7 @@ PORTS = {
     "analyzer-worker": ("IMTS_ANALYZER_WORKER_PORT", 8012),
     "inference-worker": ("IMTS_INFERENCE_WORKER_PORT", 8014),
 }
+"""All of them below those that a system gives to outgoing connections, which come and go on any of theirs."""
 OFFSET = "IMTS_PORT_OFFSET"
 
 
