@@ -1,12 +1,12 @@
 """Rewards as expressions."""
 
 import contextlib
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.training.rewards.taking import least_seconds
 from training_service.rewards.calls import Call
 from training_service.rewards.expression import expression
 from training_service.rewards.row import RewardError, Row
@@ -132,6 +132,8 @@ def test_any_text_is_an_expression_or_refused(source: str) -> None:
 
 def test_a_long_completion_is_worked_out_in_bounded_time() -> None:
     row = ROW._replace(completion="{" * 1_000_000)
-    started = time.process_time()
-    assert expression("count(lower(completion), '{') + format + schema")(row, 1) == 10
-    assert time.process_time() - started < 0.5
+
+    def work() -> None:
+        assert expression("count(lower(completion), '{') + format + schema")(row, 1) == 10
+
+    assert least_seconds(work) < 0.5
