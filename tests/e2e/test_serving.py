@@ -18,7 +18,7 @@ from tests.e2e.copy_at_hand import Imts, Platform
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 MODEL = "builtin:tiny-qwen3"
-SECONDS = 420
+SECONDS = 240
 
 
 class Serving(Platform):
