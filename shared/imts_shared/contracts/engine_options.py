@@ -171,10 +171,10 @@ names. What the program does not know of them it says when it starts."""
 def refused(engine: Engine, name: str, value: Any, known_as: str | None = None) -> FieldNote | None:
     """Why an option is not taken, None where nothing but the engine itself could object. `known_as` is its name without
     parts, where it was given by another."""
-    base, _, inner = name.partition(".")
-    own = known_as or base
     if engine == Engine.llamacpp:
         return _refused_llamacpp(name, value)
+    base, _, inner = name.partition(".")
+    own = known_as or base
     if own in OURS:
         return _note(name, f"{name} is the platform's own: {OURS[own]}.", "Leave it out.")
     if own in RUNS_OR_READS:

@@ -1,15 +1,16 @@
-"""How long something takes, whatever else the process has to do: of several times the least."""
+"""How long a piece of work takes, without what the rest of the test run leaves behind."""
 
+import gc
 import time
 from collections.abc import Callable
 
 
-def least_seconds(work: Callable[[], object], times: int = 3) -> float:
-    """Another collection of garbage over all that the test run holds may take most of a second; it does not come each
-    time, and what is slow by itself is slow each time."""
-    found = []
-    for _ in range(times):
+def seconds(work: Callable[[], object]) -> float:
+    """Once, with garbage left lying meanwhile: a collection over all that the run holds may take most of a second."""
+    gc.disable()
+    try:
         started = time.process_time()
         work()
-        found.append(time.process_time() - started)
-    return min(found)
+        return time.process_time() - started
+    finally:
+        gc.enable()

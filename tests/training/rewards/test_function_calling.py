@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training.rewards.taking import least_seconds
+from tests.training.rewards.taking import seconds
 from tests.training.rewards.test_calls import JSON, JUNK
 from training_service.rewards.calls import Call, calls_text
 from training_service.rewards.function_calling import (
@@ -246,7 +246,7 @@ def test_each_item_once_is_checked_in_bounded_time() -> None:
         assert schema_reward(said(Call("f", {"a": items})), [TIME], tools) == 1.0
         assert schema_reward(said(Call("f", {"a": [*items, "3"]})), [TIME], tools) == 0.0
 
-    assert least_seconds(work) < 1
+    assert seconds(work) < 1
 
 
 @given(st.text() | JSON.map(json.dumps), st.lists(st.builds(Call, st.text(), st.dictionaries(st.text(), JSON))), JSON)
@@ -263,4 +263,4 @@ def test_a_million_signs_take_no_time(name: str, number: int) -> None:
     def work() -> None:
         assert 0 <= SCORERS[name](JUNK[number], expected, TOOLS) <= 1
 
-    assert least_seconds(work) < 0.2
+    assert seconds(work) < 0.2
