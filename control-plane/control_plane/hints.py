@@ -26,6 +26,11 @@ MODELS = "models"
 SWEEPS = "sweeps"
 DEPLOYMENTS = "deployments"
 """What gateways or workers are told of deployments has changed."""
+PROJECTS = "projects"
+"""What the gateway knows of projects has changed: limits, what is logged."""
+PROVIDERS = "providers"
+ROUTES = "routes"
+LESSONS = "lessons"
 _GATHER_SECONDS = 0.002
 _PAYLOAD_BYTES = 7_500
 

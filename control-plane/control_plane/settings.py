@@ -15,11 +15,12 @@ class ControlPlaneSettings(Settings):
     database_pool_size: int = Field(10, ge=2, le=200, description="Connections that one process keeps.")
     secret_key: SecretStr = Field(
         min_length=32,
-        description="Signs webhooks and encrypts tokens; changing it gives every webhook another secret.",
+        description="Signs webhooks, encrypts tokens and providers' keys; changing it gives every webhook another"
+        " secret.",
     )
     old_secret_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
-        description="Secret keys of earlier times, with commas or spaces between them: tokens set under them are read"
+        description="Secret keys of earlier times, with commas or spaces between them: what was set under them is read"
         " and encrypted anew at start.",
     )
     control_plane_port: int = Field(8080, description="Port of the REST API.")
@@ -49,6 +50,10 @@ class ControlPlaneSettings(Settings):
     keep_checkpoint_days: float = Field(30, ge=0, description="Checkpoints of ended jobs that no model came from.")
     keep_job_days: float = Field(0, ge=0, description="Ended jobs; 0 keeps them for good.")
     keep_delivery_days: float = Field(30, ge=0, description="Webhook deliveries that have ended.")
+    keep_request_days: float = Field(30, ge=0, description="Logged requests of the gateway.")
+    keep_decision_days: float = Field(
+        90, ge=0, description="Routing decisions and feedback, and lessons that a gateway which starts does not need."
+    )
 
     @field_validator("old_secret_keys", mode="before")
     @classmethod

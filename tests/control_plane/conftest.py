@@ -1,5 +1,6 @@
 """The real API on a real database, and a worker's side of the conversation."""
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from fastapi import FastAPI
 
 from control_plane.access.keys import create
 from control_plane.api.app import create_app
@@ -24,7 +26,8 @@ from tests.control_plane.worker_side import WorkerSide
 
 EMPTY = """
 TRUNCATE jobs, job_events, job_metrics, job_logs, job_datasets, datasets, webhooks, webhook_deliveries,
-         deployments, inference_workers, workers, presence, api_keys, storage_trash, prunings, projects CASCADE;
+         deployments, inference_workers, workers, presence, api_keys, storage_trash, prunings, projects,
+         providers, routes, gateway_lives, usage, routing_decisions, routing_lessons, request_log CASCADE;
 INSERT INTO projects (name, created_at) VALUES ('default', clock_timestamp()), ('other', clock_timestamp());
 """
 
@@ -53,9 +56,22 @@ async def database(config: ControlPlaneSettings) -> AsyncIterator[Database]:
     await database.close()
 
 
+_BUILT: list[FastAPI] = []
+
+
+@contextlib.asynccontextmanager
+async def control_plane(config: ControlPlaneSettings) -> AsyncIterator[str]:
+    """The API behind a real server. Its routes, which take half a second to build, are used again; its state is not."""
+    app = _BUILT.pop() if _BUILT else create_app(config)
+    app.state.settings = config
+    async with served(app, free_port()) as address:
+        yield address
+    _BUILT.append(app)
+
+
 @pytest.fixture
 async def url(config: ControlPlaneSettings) -> AsyncIterator[str]:
-    async with served(create_app(config), free_port()) as address:
+    async with control_plane(config) as address:
         yield address
 
 

@@ -24,7 +24,9 @@ def allowed(method: str, path: str) -> set[Role]:
     """Who may use a route: the rule, written once more and independently of the endpoints."""
     if path.startswith("/internal/"):
         return set()
-    if path == "/api/me":
+    if path in {"/api/me", "/api/usage"}:
+        return set(Role)
+    if path == "/api/keys/{key_id}/limits" and method == "GET":
         return set(Role)
     if "/tokens" in path:
         return READS if method == "GET" else WRITES

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from control_plane.api.app import create_app
 from control_plane.database import Database
 from control_plane.datasets.analyzer import Analyzer
 from control_plane.datasets.service import Datasets
@@ -21,7 +20,7 @@ from control_plane.watcher.upkeep import Upkeep
 from imts_shared.contracts.access import Role
 from imts_shared.storage import Storage
 from tests.conftest import free_port, served
-from tests.control_plane.conftest import NewKey
+from tests.control_plane.conftest import NewKey, control_plane
 from tests.control_plane.worker_side import WorkerSide
 
 GOOD = b'{"instruction": "a", "output": "b"}\n' * 3
@@ -42,7 +41,7 @@ async def analyzer(config: ControlPlaneSettings, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 async def client(analyzer: int, config: ControlPlaneSettings, new_key: NewKey) -> AsyncIterator[httpx.AsyncClient]:
-    async with served(create_app(config), free_port()) as url:
+    async with control_plane(config) as url:
         headers = {"Authorization": f"Bearer {await new_key()}"}
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
             yield client
@@ -194,7 +193,7 @@ async def test_a_file_that_can_never_be_judged_keeps_no_other_waiting(
 ) -> None:
     monkeypatch.setattr(config, "analyzer_url", "http://127.0.0.1:9")
     async with (
-        served(create_app(config), free_port()) as blind,
+        control_plane(config) as blind,
         httpx.AsyncClient(base_url=blind, headers=admin.headers, timeout=30) as client,
     ):
         lost = (await upload(client, GOOD)).json()
@@ -229,7 +228,7 @@ async def test_without_the_analyzer_it_is_kept_unchecked_and_judged_later(
     """`admin` talks to an api that was started with a dead analyzer address; the upkeep knows the living one."""
     config.analyzer_url = "http://127.0.0.1:9"
     async with (
-        served(create_app(config), free_port()) as blind,
+        control_plane(config) as blind,
         httpx.AsyncClient(base_url=blind, headers=admin.headers, timeout=30) as client,
     ):
         made = await upload(client, BAD)

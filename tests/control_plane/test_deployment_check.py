@@ -7,10 +7,9 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from control_plane.api.app import create_app
 from control_plane.settings import ControlPlaneSettings
 from tests.conftest import SERVICE_KEY, free_port, served
-from tests.control_plane.conftest import NewKey
+from tests.control_plane.conftest import NewKey, control_plane
 from tests.control_plane.test_deployments import TINY, deploy, refused, shown
 
 
@@ -39,7 +38,7 @@ async def api(config: ControlPlaneSettings, monkeypatch: pytest.MonkeyPatch) -> 
 async def client(api: Api, config: ControlPlaneSettings, new_key: NewKey) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {await new_key()}"}
     async with (
-        served(create_app(config), free_port()) as url,
+        control_plane(config) as url,
         httpx.AsyncClient(base_url=url, headers=headers) as client,
     ):
         yield client

@@ -48,7 +48,8 @@ async def test_old_events_and_logs_go_and_it_is_said(
     assert len((await admin.get(f"/api/jobs/{fresh}/logs")).json()["items"]) == 9
     told = (await admin.get("/api/retention")).json()
     assert {r["rule"]: r["days"] for r in told["rules"]} == {
-        "events": 30, "logs": 90, "checkpoints": 30, "jobs": None, "deliveries": 30,
+        "events": 30, "logs": 90, "checkpoints": 30, "jobs": None, "deliveries": 30, "requests": 30,
+        "decisions": 90, "lessons": 90,
     }  # fmt: skip
     assert {(r["rule"], r["removed"]) for r in told["recent"]} == {("events", 6), ("logs", 9)}
 

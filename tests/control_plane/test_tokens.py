@@ -22,7 +22,8 @@ from tests.control_plane.test_jobs import submit
 from tests.control_plane.worker_side import WorkerSide, execute
 
 PLACE = "/api/projects/default/tokens"
-VALUE = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz012345"
+VALUE = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz01QzVw"
+"""Its end is nothing that a time or an id ends up with by chance."""
 NEW_SECRET_KEY = "another-secret-key-0123456789abcdef0123456789"
 
 

@@ -19,7 +19,7 @@ from control_plane.hints import Hints
 from control_plane.settings import ControlPlaneSettings
 from control_plane.watcher.deliveries import MOST_TRIES, Deliveries, pause_after
 from control_plane.webhooks import signing
-from control_plane.webhooks.addresses import is_internal
+from imts_shared.addresses import is_internal
 from tests.control_plane.test_jobs import submit
 from tests.control_plane.worker_side import execute
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from control_plane.access.caller import Caller
-from control_plane.access.rows import KeyRow, ProjectRow
+from control_plane.access.rows import KeyRow, ProjectRow, limits_of
 from control_plane.database import Database, new_id, parse_id
 from control_plane.hints import KEYS
 from control_plane.problems import Refusal, not_found
@@ -38,6 +38,7 @@ def key_answer(row: KeyRow) -> Key:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        limits=limits_of(row),
     )
 
 
@@ -64,6 +65,7 @@ async def create(session: AsyncSession, request: KeyRequest) -> NewKey:
         hint=key[: len(PREFIX) + 4],
         created_at=now,
         expires_at=request.expires_at,
+        limits=None if request.limits is None else request.limits.model_dump(mode="json"),
     )
     session.add(row)
     await session.flush()

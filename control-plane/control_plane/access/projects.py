@@ -7,9 +7,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from control_plane.access.rows import ProjectRow
+from control_plane.access.rows import ProjectRow, limits_of
 from control_plane.problems import Refusal, not_found
-from imts_shared.contracts.access import Project, ProjectRequest, Quota
+from imts_shared.contracts.access import Project, ProjectRequest, Quota, RequestLog
 
 
 def project_answer(row: ProjectRow) -> Project:
@@ -17,6 +17,8 @@ def project_answer(row: ProjectRow) -> Project:
         name=row.name,
         max_running_jobs=row.max_running_jobs,
         max_queued_jobs=row.max_queued_jobs,
+        request_log=RequestLog(row.request_log),
+        limits=limits_of(row),
         created_at=row.created_at,
     )
 
@@ -25,7 +27,11 @@ async def create(session: AsyncSession, request: ProjectRequest) -> Project:
     created = (
         await session.execute(
             insert(ProjectRow)
-            .values(**request.model_dump(by_alias=False), created_at=text("clock_timestamp()"))
+            .values(
+                **request.model_dump(by_alias=False, exclude={"limits"}),
+                limits=None if request.limits is None else request.limits.model_dump(mode="json"),
+                created_at=text("clock_timestamp()"),
+            )
             .on_conflict_do_nothing()
             .returning(ProjectRow)
         )
@@ -51,4 +57,12 @@ async def set_quota(session: AsyncSession, name: str, quota: Quota) -> Project:
         raise not_found("project", name)
     for limit in quota.model_fields_set:
         setattr(row, limit, getattr(quota, limit))
+    return project_answer(row)
+
+
+async def set_request_log(session: AsyncSession, name: str, level: RequestLog) -> Project:
+    row = await session.get(ProjectRow, name, with_for_update=True)
+    if row is None:
+        raise not_found("project", name)
+    row.request_log = str(level)
     return project_answer(row)

@@ -8,7 +8,7 @@ from control_plane.access import keys, projects
 from control_plane.api.context import Admin, AnyCaller, Here, Reader
 from control_plane.api.pages import Cursor, IdCursor, Limit, answer, next_cursor
 from control_plane.api.requests import StrictRoute
-from control_plane.hints import KEYS, QUEUE, QUOTAS
+from control_plane.hints import KEYS, PROJECTS, QUEUE, QUOTAS
 from imts_shared.contracts.access import (
     Identity,
     Key,
@@ -63,6 +63,7 @@ async def revoke_key(here: Here, caller: Admin, key_id: str) -> Response:
 async def create_project(here: Here, _caller: Admin, request: ProjectRequest) -> Response:
     async with here.database.transaction() as session:
         project = await projects.create(session, request)
+    here.hints.send(PROJECTS)
     return answer(project, 201)
 
 

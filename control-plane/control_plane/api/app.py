@@ -18,19 +18,26 @@ from control_plane.api import (
     access,
     checkpoints,
     datasets,
+    decisions,
     deployments,
+    gateway,
     health,
     internal,
     jobs,
+    limits,
     loading,
+    logged,
     metrics,
     models,
+    providers,
     retention,
+    routes,
     serving,
     storage,
     sweeps,
     tokens,
     training,
+    usage,
     webhooks,
     workers,
 )
@@ -41,20 +48,23 @@ from control_plane.database import Database
 from control_plane.datasets.analyzer import Analyzer
 from control_plane.datasets.service import Datasets
 from control_plane.deployments.checker import EngineChecker
-from control_plane.deployments.snapshot import Snapshots
-from control_plane.hints import Hints
+from control_plane.gateway.lessons import LessonNews
+from control_plane.gateway.snapshot import Snapshots
+from control_plane.hints import PROVIDERS, Hints
 from control_plane.jobs.intake import Intake
 from control_plane.jobs.live import LiveEvents
 from control_plane.jobs.queue import QueueView
 from control_plane.jobs.references import References
 from control_plane.jobs.service import Submissions
+from control_plane.providers.keys import seal_anew as seal_providers_anew
 from control_plane.settings import ControlPlaneSettings, settings
 from control_plane.tokens.sealing import Sealer
-from control_plane.tokens.service import seal_anew
+from control_plane.tokens.service import seal_anew as seal_tokens_anew
 from control_plane.training.checker import Checker
 from control_plane.workers import service as presence
 from imts_shared.contracts.jobs import JobKind
 from imts_shared.logs import start_logging
+from imts_shared.sealing import ServiceSeal
 from imts_shared.storage import Storage
 
 REQUESTS = Counter("imts_http_requests_total", "Requests answered.", ["method", "route", "status"])
@@ -99,18 +109,20 @@ async def _stay_present(database: Database) -> None:
         await asyncio.sleep(presence.API_BEAT_SECONDS)
 
 
-async def _seal_tokens_anew(database: Database, sealer: Sealer) -> None:
-    """Once, as soon as the database answers: after this no token needs an old secret key any more."""
+async def _seal_anew(database: Database, sealer: Sealer, hints: Hints) -> None:
+    """Once, as soon as the database answers: after this no secret in it needs an old secret key any more."""
     while True:
         with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
             async with database.transaction() as session:
-                done, troubles = await seal_anew(session, sealer)
+                tokens, troubles = await seal_tokens_anew(session, sealer)
+                providers, more = await seal_providers_anew(session, sealer)
             break
         await asyncio.sleep(2)
-    if done:
-        logger.bind(tokens=done).info("tokens encrypted under the new secret key")
-    for trouble in troubles:
-        logger.bind(why=trouble).warning("a token cannot be read")
+    if tokens or providers:
+        logger.bind(tokens=tokens, providers=providers).info("encrypted under the new secret key")
+        hints.send(PROVIDERS)
+    for trouble in (*troubles, *more):
+        logger.bind(why=trouble).warning("a secret cannot be read")
 
 
 @contextlib.asynccontextmanager
@@ -137,17 +149,19 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
         analyzer=analyzer,
         datasets=Datasets(database, files, analyzer),
         engines=engines,
-        snapshots=Snapshots(database),
+        snapshots=Snapshots(database, Sealer.of(config), ServiceSeal(config.service_key.get_secret_value())),
+        lessons=LessonNews(database),
     )
     context.hints.listen(context.queue.hear)
     context.hints.listen(context.live.hear)
     context.hints.listen(context.submissions.hear)
     context.hints.listen(context.keys.hear)
     context.hints.listen(context.snapshots.hear)
+    context.hints.listen(context.lessons.hear)
     await context.hints.start()
     await intake.start()
     present = asyncio.create_task(_stay_present(database))
-    sealing = asyncio.create_task(_seal_tokens_anew(database, Sealer.of(config)))
+    sealing = asyncio.create_task(_seal_anew(database, Sealer.of(config), context.hints))
     try:
         yield context
     finally:
@@ -162,10 +176,9 @@ async def running(config: ControlPlaneSettings) -> AsyncIterator[Context]:
 
 
 def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
-    config = config or settings()
-
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        config: ControlPlaneSettings = app.state.settings
         start_logging("control-plane-api", config.log_level, config.log_format)
         async with running(config) as context:
             app.state.context = context
@@ -174,10 +187,12 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
     app = FastAPI(
         title="IMTS",
         version=version("imts-control-plane"),
-        description="Jobs, data sets, models, deployments, workers, keys and webhooks of an IMTS platform.",
+        description="Jobs, data sets, models, deployments, providers, routes, usage, workers, keys and webhooks of an"
+        " IMTS platform.",
         lifespan=lifespan,
         responses=DOCUMENTED,  # type: ignore[arg-type]
     )
+    app.state.settings = config or settings()
     handle_problems(app)
     for kind in JobKind:
         app.include_router(jobs.kind_router(kind))
@@ -185,13 +200,19 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
         jobs,
         metrics,
         checkpoints,
+        logged,
         datasets,
         models,
         deployments,
         loading,
         workers,
         access,
+        limits,
         webhooks,
+        providers,
+        routes,
+        decisions,
+        usage,
         retention,
         storage,
         sweeps,
@@ -199,6 +220,7 @@ def create_app(config: ControlPlaneSettings | None = None) -> FastAPI:
         training,
         internal,
         serving,
+        gateway,
         health,
     ):
         app.include_router(module.router)

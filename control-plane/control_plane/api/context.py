@@ -12,7 +12,8 @@ from control_plane.database import Database
 from control_plane.datasets.analyzer import Analyzer
 from control_plane.datasets.service import Datasets
 from control_plane.deployments.checker import EngineChecker
-from control_plane.deployments.snapshot import Snapshots
+from control_plane.gateway.lessons import LessonNews
+from control_plane.gateway.snapshot import Snapshots
 from control_plane.hints import Hints
 from control_plane.jobs.live import LiveEvents
 from control_plane.jobs.queue import QueueView
@@ -39,6 +40,7 @@ class Context:
     datasets: Datasets
     engines: EngineChecker
     snapshots: Snapshots
+    lessons: LessonNews
 
 
 async def _context(request: Request) -> Context:

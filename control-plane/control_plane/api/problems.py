@@ -111,14 +111,15 @@ def handle_problems(app: FastAPI) -> None:
 
 
 def _methods(app: FastAPI, path: str) -> list[str]:
-    """Every method that this path takes, whichever of its routes was asked first."""
-    found = {
-        method.upper()
-        for template, methods in app.openapi()["paths"].items()
-        if re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", template.replace("{path}", ".+")), path)
-        for method in methods
-    }
-    return sorted(found)
+    """Every method that this path takes, whichever of its routes was asked first. A path that is described by itself
+    takes what stands there, though a name in its place would take more."""
+    paths = app.openapi()["paths"]
+    templates = [path] if path in paths else [one for one in paths if re.fullmatch(_pattern(one), path)]
+    return sorted({method.upper() for one in templates for method in paths[one]})
+
+
+def _pattern(template: str) -> str:
+    return re.sub(r"{[^}]+}", "[^/]+", template.replace("{path}", ".+"))
 
 
 def _unavailable(code: str, detail: str) -> Refusal:

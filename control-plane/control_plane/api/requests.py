@@ -1,6 +1,5 @@
 """Reading request bodies: bounded in size, strict in form."""
 
-import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,8 +9,8 @@ from fastapi.routing import APIRoute
 from control_plane.api.problems import loads_strictly
 from control_plane.problems import Refusal
 from control_plane.settings import settings
+from control_plane.storable import holds_nul, mended
 
-_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 MIB = 2**20
 REPORT_BYTES = 64 * MIB
 
@@ -37,7 +36,7 @@ class StrictRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
             body = await self.body()
-            if _NUL.search(body):
+            if holds_nul(body):
                 raise Refusal(422, "nul_character", "The body holds a NUL character (\\u0000).", field="body")
             self._json = loads_strictly(body)
         return self._json
@@ -48,13 +47,25 @@ class ReportRequest(Request):
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
-            self._body = _NUL.sub(rb"\1\\ufffd", await _read(self, REPORT_BYTES))
+            self._body = mended(await _read(self, REPORT_BYTES))
         return self._body
 
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
             self._json = loads_strictly(await self.body())
         return self._json
+
+
+class PartRequest(Request):
+    """A part may be large: it is read piece by piece, by who takes it, not here."""
+
+    async def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            self._body = await _read(self, REPORT_BYTES)
+        return self._body
+
+    async def json(self) -> Any:
+        return await self.body()
 
 
 class StrictRoute(APIRoute):
@@ -71,3 +82,7 @@ class StrictRoute(APIRoute):
 
 class ReportRoute(StrictRoute):
     request_class = ReportRequest
+
+
+class PartRoute(StrictRoute):
+    request_class = PartRequest

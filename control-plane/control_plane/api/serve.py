@@ -24,6 +24,7 @@ class Server(uvicorn.Server):
         if context is not None:
             context.live.close()
             context.snapshots.close()
+            context.lessons.close()
 
 
 def serve() -> None:

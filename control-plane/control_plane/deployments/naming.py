@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from control_plane.deployments.rows import NameRow
 from control_plane.problems import Refusal
+from control_plane.routing.naming import hold_for_deployment, routes_among
 
 MOST_TRIED = 100
 
@@ -19,6 +20,12 @@ async def take(
     session: AsyncSession, project: str, name: str, deployment_id: UUID, *, adapter: bool, field: str = "name"
 ) -> None:
     """Two that want one name at once wait for each other here; the second is refused."""
+    await hold_for_deployment(session)
+    if await routes_among(session, project, [name]):
+        raise Refusal(
+            409, "name_taken", f"{name!r} is the name of a route of project {project!r}.", field=field,
+            hint="Give another name: a request for this one is answered by the model that the route chooses.",
+        )  # fmt: skip
     if await _take(session, project, name, deployment_id, adapter=adapter):
         return
     holder = await session.get(NameRow, (project, name))
@@ -36,7 +43,9 @@ async def free(session: AsyncSession, project: str, wish: str, reserved: Collect
     """The name, or the next free one like it."""
     for number in range(1, MOST_TRIED):
         name = wish if number == 1 else f"{wish[:120]}-{number}"
-        if name not in reserved and await session.get(NameRow, (project, name)) is None:
+        if name in reserved or await routes_among(session, project, [name]):
+            continue
+        if await session.get(NameRow, (project, name)) is None:
             return name
     raise Refusal(409, "name_taken", f"There are too many deployments named like {wish!r}.", field="name")
 

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database import Database
 from control_plane.models.checkpoints import NOT_PROMOTED
+from control_plane.routing.lessons import NEWEST
 from control_plane.settings import ControlPlaneSettings
 from imts_shared.contracts.retention import Pruning, Retention, Rule
 
@@ -72,6 +73,37 @@ WITH gone AS (
 ) SELECT count(*), count(*) FROM gone
 """
 
+_REQUESTS = """
+WITH gone AS (
+    DELETE FROM request_log WHERE number IN (
+        SELECT number FROM request_log WHERE at < clock_timestamp() - make_interval(secs => :seconds)
+        ORDER BY at LIMIT :batch * 10 FOR UPDATE SKIP LOCKED
+    ) RETURNING 1
+) SELECT count(*), count(*) FROM gone
+"""
+
+_DECISIONS = """
+WITH gone AS (
+    DELETE FROM routing_decisions WHERE decision_id IN (
+        SELECT decision_id FROM routing_decisions WHERE at < clock_timestamp() - make_interval(secs => :seconds)
+        ORDER BY at LIMIT :batch * 10 FOR UPDATE SKIP LOCKED
+    ) RETURNING 1
+) SELECT count(*), count(*) FROM gone
+"""
+
+_LESSONS = f"""
+WITH routes AS (SELECT DISTINCT project, route FROM routing_lessons),
+old AS (
+    SELECT l.number FROM routes CROSS JOIN LATERAL (
+        SELECT number FROM routing_lessons n WHERE n.project = routes.project AND n.route = routes.route
+        ORDER BY number DESC OFFSET {NEWEST} LIMIT 1
+    ) spare JOIN routing_lessons l
+        ON l.project = routes.project AND l.route = routes.route AND l.number <= spare.number
+    WHERE l.at < clock_timestamp() - make_interval(secs => :seconds) LIMIT :batch * 10
+), gone AS (DELETE FROM routing_lessons WHERE number IN (SELECT number FROM old) RETURNING 1)
+SELECT count(*), count(*) FROM gone
+"""
+
 
 @dataclass(frozen=True)
 class _Rule:
@@ -95,6 +127,9 @@ RULES = (
     ),
     _Rule("jobs", "keep_job_days", "Ended jobs that no model came from, with all that they wrote.", _JOBS),
     _Rule("deliveries", "keep_delivery_days", "Webhook deliveries that have ended.", _DELIVERIES),
+    _Rule("requests", "keep_request_days", "Logged requests of the gateway.", _REQUESTS),
+    _Rule("decisions", "keep_decision_days", "Routing decisions with what was said of them.", _DECISIONS),
+    _Rule("lessons", "keep_decision_days", f"Lessons of routing, but for the newest {NEWEST} of each route.", _LESSONS),
 )
 
 

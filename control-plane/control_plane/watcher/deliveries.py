@@ -15,11 +15,11 @@ from prometheus_client import Counter
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from control_plane.addresses import AddressRefused, pinned, resolve, target
 from control_plane.database import Database
 from control_plane.hints import DELIVERIES, Hints
 from control_plane.settings import ControlPlaneSettings
 from control_plane.webhooks import signing
-from control_plane.webhooks.addresses import AddressRefused, resolve, target
 
 SENT = Counter("imts_webhook_deliveries_total", "Tries to deliver, by what came of them.", ["outcome"])
 LOOK_SECONDS = 2.0
@@ -130,7 +130,6 @@ class Deliveries:
                 await session.execute(text(_DONE), values)
 
     async def _send(self, http: httpx.AsyncClient, due: _Due) -> tuple[int | None, str | None]:
-        """Connects to the very address that was checked, so that a name cannot lead elsewhere in between."""
         body = orjson.dumps(due.event)
         message_id = f"{due.webhook_id}.{due.id}"
         secret = signing.secret_of(self._secret_key, due.webhook_id)
@@ -138,16 +137,7 @@ class Deliveries:
         where = target(due.url)
         try:
             address = await resolve(where.host, where.port, allow_internal=due.allow_internal)
-            literal = f"[{address}]" if ":" in address else address
-            scheme = "https" if where.secure else "http"
-            host = f"[{where.host}]" if ":" in where.host else where.host
-            request = http.build_request(
-                "POST",
-                f"{scheme}://{literal}:{where.port}{where.path}",
-                content=body,
-                headers={**headers, "host": f"{host}:{where.port}"},
-                extensions={"sni_hostname": where.host},
-            )
+            request = pinned(http, "POST", where, address, headers, body)
             async with asyncio.timeout(TRY_SECONDS):
                 answer = await http.send(request, stream=True)
                 await answer.aclose()

@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from control_plane.access.caller import Caller
+from control_plane.addresses import AddressRefused, resolve, target
 from control_plane.database import new_id, parse_id
 from control_plane.problems import Refusal, not_found
-from control_plane.webhooks.addresses import AddressRefused, resolve, target
 from control_plane.webhooks.rows import DeliveryRow, WebhookRow
 from control_plane.webhooks.signing import secret_of, shown
 from imts_shared.contracts.access import Delivery, NewWebhook, Role, Webhook, WebhookRequest
@@ -46,7 +46,7 @@ def delivery_answer(row: DeliveryRow) -> Delivery:
 async def check_address(request: WebhookRequest, caller: Caller) -> bool:
     """Refuses what this caller's webhook may not reach. Answers whether internal addresses are allowed to it."""
     allow_internal = caller.role == Role.admin
-    where = target(request.url)
+    where = target(request.url, credentials_hint="Deliveries are signed; check the signature instead.")
     try:
         await resolve(where.host, where.port, allow_internal=allow_internal)
     except AddressRefused:

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from imts_shared.contracts.base import Answer, ProjectName, Request
 from imts_shared.contracts.jobs import JobKind, JobState
+from imts_shared.contracts.limits import Limits
 
 
 class Role(StrEnum):
@@ -32,6 +33,7 @@ class KeyRequest(Request):
     role: Role = Role.member
     project: ProjectName = "default"
     expires_at: AwareDatetime | None = None
+    limits: Limits | None = Field(None, description="What it may ask of models at the gateway.")
 
 
 class Key(Answer):
@@ -44,6 +46,7 @@ class Key(Answer):
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+    limits: Limits | None = None
 
 
 class NewKey(Key):
@@ -55,19 +58,36 @@ class KeyPage(Answer):
     next_cursor: str | None = None
 
 
+class RequestLog(StrEnum):
+    """What of a project's requests at the gateway is kept."""
+
+    off = "off"
+    metadata = "metadata"
+    full = "full"
+
+
 class Quota(Request):
     max_running_jobs: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(None, description="null: no limit.")
     max_queued_jobs: Annotated[int, Field(ge=0, le=10_000_000)] | None = Field(None, description="null: no limit.")
 
 
+class RequestLogRequest(Request):
+    level: RequestLog = Field(
+        description="metadata: who asked which model, when, and how much; full: what was said as well, redacted."
+    )
+
+
 class ProjectRequest(Quota):
     name: ProjectName
+    limits: Limits | None = Field(None, description="What its keys together may ask of models at the gateway.")
 
 
 class Project(Answer):
     name: str
     max_running_jobs: int | None
     max_queued_jobs: int | None
+    request_log: RequestLog = RequestLog.off
+    limits: Limits | None = None
     created_at: datetime
 
 

@@ -5,12 +5,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from imts_shared.contracts.access import Role
+from imts_shared.contracts.access import RequestLog, Role
 from imts_shared.contracts.base import Answer, Request
 from imts_shared.contracts.deployments import DeploymentReason, DeploymentState, Engine, Progress
 from imts_shared.contracts.inputs import Device
+from imts_shared.contracts.limits import Limits
 from imts_shared.contracts.models import ModelInput
 from imts_shared.contracts.problems import FieldNote
+from imts_shared.contracts.providers import ProviderKind, ProviderModel, UpstreamLimits
+from imts_shared.contracts.routes import RouteSettings
 
 
 class AdapterReport(Request):
@@ -145,6 +148,32 @@ class KnownKey(Answer):
     role: Role
     project: str | None = None
     expires_at: datetime | None = None
+    limits: Limits | None = None
+
+
+class KnownProject(Answer):
+    name: str
+    limits: Limits | None = None
+    request_log: RequestLog = RequestLog.off
+
+
+class KnownProvider(Answer):
+    """`sealed_key` is its key under the services' key: see imts_shared.sealing."""
+
+    id: str
+    name: str
+    kind: ProviderKind
+    base_url: str
+    sealed_key: str | None = Field(None, repr=False)
+    models: list[ProviderModel]
+    limits: UpstreamLimits = Field(default_factory=UpstreamLimits)
+    project: str | None = None
+    allow_internal: bool = False
+
+
+class KnownRoute(RouteSettings):
+    name: str
+    project: str
 
 
 class Target(Answer):
@@ -173,3 +202,6 @@ class Snapshot(Answer):
     version: str
     keys: list[KnownKey]
     models: list[ServedModel]
+    projects: list[KnownProject] = Field(default_factory=list)
+    providers: list[KnownProvider] = Field(default_factory=list)
+    routes: list[KnownRoute] = Field(default_factory=list)

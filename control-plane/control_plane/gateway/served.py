@@ -1,27 +1,15 @@
-"""What gateways need to know, as one document with a version that is its content's own hash."""
+"""Deployments and adapters as gateways know them: by their names, with the engines that answer."""
 
-import asyncio
-import contextlib
-import hashlib
-import time
 from collections import defaultdict
 from uuid import UUID
 
-import orjson
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from control_plane.access.rows import KeyRow
-from control_plane.database import Database
 from control_plane.deployments.rows import AdapterRow, DeploymentRow, ReplicaRow
-from control_plane.hints import DEPLOYMENTS, KEYS
-from imts_shared.contracts.access import Role
 from imts_shared.contracts.deployments import DeploymentState
-from imts_shared.contracts.serving import KnownKey, ServedModel, Snapshot, Target
-
-LOOK_SECONDS = 1.0
-"""Hints may be lost, and keys expire without one."""
+from imts_shared.contracts.serving import ServedModel, Target
 
 _GATE_STATES = {
     DeploymentState.pending: "starting",
@@ -34,25 +22,7 @@ _GATE_STATES = {
 """What a name without targets is called."""
 
 
-async def read(session: AsyncSession) -> Snapshot:
-    keys = await _keys(session)
-    models = await _models(session)
-    content = [[one.model_dump(mode="json") for one in part] for part in (keys, models)]
-    version = hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
-    return Snapshot(version=version, keys=keys, models=models)
-
-
-async def _keys(session: AsyncSession) -> list[KnownKey]:
-    good = text("revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())")
-    query = select(col(KeyRow.id), col(KeyRow.key_hash), col(KeyRow.role), col(KeyRow.project), col(KeyRow.expires_at))
-    rows = (await session.execute(query.where(good).order_by(col(KeyRow.id)))).all()
-    return [
-        KnownKey(id=str(identity), sha256=digest.hex(), role=Role(role), project=project, expires_at=expires_at)
-        for identity, digest, role, project, expires_at in rows
-    ]
-
-
-async def _models(session: AsyncSession) -> list[ServedModel]:
+async def models(session: AsyncSession) -> list[ServedModel]:
     rows = (await session.execute(select(DeploymentRow).order_by(col(DeploymentRow.id)))).scalars().all()
     replicas: dict[UUID, list[ReplicaRow]] = defaultdict(list)
     for replica in (await session.execute(select(ReplicaRow))).scalars():
@@ -134,51 +104,3 @@ def _has(replica: ReplicaRow, adapter: AdapterRow) -> bool:
         one["name"] == adapter.name and one["state"] == "loaded" and one.get("modelId") in (None, str(adapter.model_id))
         for one in replica.report.get("adapters") or ()
     )
-
-
-class Snapshots:
-    """One reading serves every gateway that waits in this process."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._newest: Snapshot | None = None
-        self._read_at = -1e9
-        self._reading = asyncio.Lock()
-        self._news = asyncio.Event()
-        self._stale = True
-        self._closed = False
-
-    def hear(self, hint: str) -> None:
-        if hint in (KEYS, DEPLOYMENTS):
-            self._stale = True
-            self._wake()
-
-    def close(self) -> None:
-        """Ends every waiting; gateways ask again."""
-        self._closed = True
-        self._wake()
-
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
-
-    async def current(self) -> Snapshot:
-        async with self._reading:
-            if self._newest is None or self._stale or time.monotonic() - self._read_at >= LOOK_SECONDS:
-                self._stale = False
-                async with self._database.transaction() as session:
-                    self._newest = await read(session)
-                self._read_at = time.monotonic()
-            return self._newest
-
-    async def other_than(self, version: str | None, wait: float) -> Snapshot:
-        """As soon as it is another one, or the same after so many seconds."""
-        until = time.monotonic() + wait
-        while True:
-            news = self._news
-            found = await self.current()
-            left = until - time.monotonic()
-            if found.version != version or left <= 0 or self._closed:
-                return found
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), min(left, LOOK_SECONDS))

@@ -1,0 +1,1 @@
+"""The gateways' side: what they are told, and what they tell."""

@@ -1,0 +1,1 @@
+"""Routes, what was decided on them, and what was learned of it."""
