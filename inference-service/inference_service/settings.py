@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic.alias_generators import to_camel
 
 from imts_shared.settings import Folders, Settings
@@ -28,10 +28,25 @@ class InferenceSettings(Settings):
     inference_port: int = Field(8004, ge=0, le=65_535, description="Port of the gateway.")
 
     gateway_body_bytes: int = Field(50_000_000, ge=1_000, description="The largest request that the gateway takes.")
+    gateway_bodies_bytes: int = Field(
+        512 * 2**20,
+        ge=100_000,
+        description="Bytes of the bodies that the gateway holds at once, over all requests larger than 64 KiB.",
+    )
+    gateway_metrics_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="What GET /metrics, which names all models, wants as a bearer's key; none: it is open to all who"
+        " reach the port.",
+    )
+    gateway_head_seconds: float = Field(30, gt=0, description="How long a request's headers may take to arrive.")
     gateway_body_seconds: float = Field(60, gt=0, description="How long a request's body may take to arrive.")
     gateway_connect_seconds: float = Field(5, gt=0, description="How long an engine may take to accept a connection.")
     gateway_first_byte_seconds: float = Field(
         120, gt=0, description="How long one engine may take to the first byte of a streamed answer."
+    )
+    gateway_try_seconds: float = Field(
+        600, gt=0, description="How long one upstream may take for an answer that is not streamed."
     )
     gateway_silence_seconds: float = Field(
         120, gt=0, description="The longest silence within a streamed answer before it counts as cut."
@@ -46,8 +61,14 @@ class InferenceSettings(Settings):
         10, ge=0, description="How long a request that no engine took waits for news of other engines."
     )
     gateway_tries: int = Field(3, ge=1, le=20, description="To how many engines one request is offered at most.")
+    gateway_evaluate_seconds: float = Field(
+        120, gt=0, description="How long one evaluation of a route's policies may take."
+    )
     gateway_drain_seconds: int = Field(
         5, ge=0, description="What running requests get when the gateway itself is stopped."
+    )
+    otlp_url: str | None = Field(
+        None, description="Where traces of requests are collected, by OpenTelemetry's protocol over HTTP."
     )
     inference_worker_port: int = Field(8014, ge=0, le=65_535, description="Port of the inference worker's API.")
     launcher: Literal["process", "kubernetes"] = Field(

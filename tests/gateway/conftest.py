@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from imts_shared.contracts.serving import KnownKey, ServedModel
+from imts_shared.contracts.usage import Used
 from tests.conftest import SERVICE_KEY, free_port
 from tests.gateway.platform_side import KEYS, MEMBER, Platform, platform
 
@@ -21,6 +22,7 @@ QUICK = {
     "IMTS_GATEWAY_WAKE_SECONDS": "2",
     "IMTS_GATEWAY_SETTLE_SECONDS": "1",
     "IMTS_GATEWAY_BODY_SECONDS": "1",
+    "IMTS_GATEWAY_HEAD_SECONDS": "1",
 }
 
 
@@ -43,6 +45,7 @@ class Gateway:
             **QUICK,
             **settings,
         }
+        home.mkdir(parents=True, exist_ok=True)
         self.log = home / "gateway.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -92,6 +95,13 @@ class Gateway:
             await asyncio.sleep(0.02)
         raise AssertionError(f"the gateway never heard of {version}")
 
+    async def until_all_is_told(self) -> None:
+        for _ in range(300):
+            if not (await self.get("/info"))[1]["controlPlane"]["untold"]:
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError("the gateway has still something to tell")
+
 
 @contextmanager
 def gateway_process(home: Path, platform_url: str, **settings: str) -> Iterator[Gateway]:
@@ -110,8 +120,26 @@ class Served:
         self.platform = here
         self.gateway = gateway
 
-    async def serve(self, *models: ServedModel, keys: list[KnownKey] = KEYS) -> None:
-        await self.gateway.until_knows(self.platform.publish(*models, keys=keys))
+    async def serve(self, *models: ServedModel, keys: list[KnownKey] = KEYS, **more: Any) -> None:
+        await self.gateway.until_knows(self.platform.publish(*models, keys=keys, **more))
+
+    async def used(self, requests: int) -> dict[tuple[str, str], Used]:
+        """What was told of usage, when it is as many requests."""
+        for _ in range(200):
+            found = self.platform.used()
+            if sum(one.requests for one in found.values()) >= requests:
+                return found
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"told of {self.platform.used()}")
+
+    async def used_at(self, model: str, upstream: str, requests: int) -> Used:
+        """Of one upstream alone: what an earlier test used may be told late."""
+        for _ in range(200):
+            found = self.platform.used().get((model, upstream))
+            if found is not None and found.requests >= requests:
+                return found
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"told of {self.platform.used()}")
 
 
 @pytest.fixture(scope="session")
@@ -124,9 +152,14 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 
 @pytest.fixture
 async def door(running: Served) -> AsyncIterator[Served]:
-    """The shared gateway; a test publishes the names that it needs and leaves none."""
+    """The shared gateway; a test publishes the names that it needs and leaves none, and hears nothing of the one
+    before."""
+    await running.gateway.until_all_is_told()
     running.platform.wakes.clear()
+    running.platform.reports.clear()
+    running.platform.forwarded.clear()
+    running.platform.download_left.clear()
     yield running
     assert running.gateway.process.poll() is None, running.gateway.log.read_text()
-    assert "Traceback" not in running.gateway.log.read_text()
+    assert "Traceback" not in running.gateway.log.read_text(), running.gateway.log.read_text()[-8_000:]
     await running.serve()

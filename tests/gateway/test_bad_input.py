@@ -1,15 +1,20 @@
 """What callers get wrong, and how it is said to them."""
 
 import asyncio
+import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from imts_shared.contracts.serving import Snapshot
+from inference_service.gateway.directory import Directory
+from inference_service.gateway.errors import Refusal
 from tests.gateway.conftest import Served, gateway_process
-from tests.gateway.engines import engine
-from tests.gateway.platform_side import MEMBER, platform, served
+from tests.gateway.engines import engine, wire
+from tests.gateway.platform_side import KEYS, MEMBER, platform, served
 
 CHAT = "/v1/chat/completions"
 HEAD = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {MEMBER}\r\n"
@@ -73,6 +78,48 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for(door: Served) -> No
     assert b"body_timeout" in said
 
 
+@pytest.mark.parametrize(
+    ("begun", "status"), [(b"GET /healthz HTTP/1.1\r\nx: ", b"HTTP/1.1 408"), (b"", b"")], ids=["slow", "silent"]
+)
+async def test_a_head_that_does_not_arrive_is_not_waited_for(door: Served, begun: bytes, status: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.gateway.port)
+    writer.write(begun)
+    for _ in range(4):
+        await asyncio.sleep(0.4)
+        if begun and not writer.is_closing():
+            writer.write(b"x")
+    with contextlib.suppress(ConnectionError):
+        said = await asyncio.wait_for(reader.read(), 3)
+        assert said.startswith(status)
+        assert b"head_timeout" in said or not begun
+    writer.close()
+
+
+async def test_a_head_without_end_is_refused_and_takes_no_memory(door: Served) -> None:
+    before = _resident(door.gateway.process.pid)
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.gateway.port)
+    writer.write(HEAD.encode() + b"x-long: ")
+    with contextlib.suppress(ConnectionError):
+        for _ in range(200):
+            writer.write(b"x" * 2**16)
+            await writer.drain()
+    said = b""
+    with contextlib.suppress(ConnectionError):
+        said = await asyncio.wait_for(reader.read(), 3)
+    writer.close()
+    assert said == b"" or b"head_too_large" in said
+    assert _resident(door.gateway.process.pid) - before < 20_000_000
+
+
+async def test_several_requests_over_one_connection_each_get_their_time(door: Served) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.gateway.port)
+    for _ in range(4):
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b'{"status":"ok"}' in await asyncio.wait_for(reader.readuntil(b"}"), 3)
+        await asyncio.sleep(0.5)
+    writer.close()
+
+
 async def test_a_request_id_that_could_do_harm_is_replaced(door: Served) -> None:
     async with engine() as one:
         await door.serve(served("tiny", one.url))
@@ -118,3 +165,28 @@ async def _streamed(port: int) -> bytes:
 
 def _resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_a_plain_chat_whose_large_answer_breaks_off_is_told_so(door: Served) -> None:
+    async def behave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9000000\r\n\r\n{")
+        writer.write(b" " * 100_000)
+        await writer.drain()
+        writer.close()
+
+    async with wire(behave) as broken:
+        await door.serve(served("tiny", broken.url))
+        status, content, _ = await door.gateway.post("/api/chat", json={"message": "x", "model": "tiny"})
+    assert (status, content["error"]["code"]) == (502, "engine_failed")
+
+
+def test_an_unknown_name_among_thousands_is_answered_quickly() -> None:
+    directory = Directory()
+    names = [f"team-{number:04}-qwen2.5-{number % 90}b-instruct" for number in range(3_000)]
+    directory.apply(Snapshot(version="v1", keys=list(KEYS), models=[served(name, "http://x") for name in names]))
+    caller = directory.caller(f"Bearer {MEMBER}".encode(), None)
+    begun = time.process_time()
+    with pytest.raises(Refusal) as refused:
+        directory.find(caller, "team-1234-qwen2.5-64b-instrukt")
+    assert time.process_time() - begun < 0.06
+    assert "Did you mean `team-1234-qwen2.5-64b-instruct`?" in refused.value.message

@@ -1,13 +1,14 @@
 """What callers get of an engine that answers well."""
 
 import asyncio
+import hashlib
 from datetime import UTC, datetime
 
 import aiohttp
 import orjson
 
 from tests.gateway.conftest import Served
-from tests.gateway.engines import engine, event
+from tests.gateway.engines import chunk, engine, event, wire
 from tests.gateway.platform_side import ADMIN, EXPIRED, MEMBER, OTHER, VIEWER, served
 
 CHAT = "/v1/chat/completions"
@@ -40,6 +41,44 @@ async def test_events_come_one_by_one_as_the_engine_says_them(door: Served) -> N
             assert await asyncio.wait_for(answer.content.readany(), 2) == event("one", 0)
             one.go_on.set()
             assert await answer.content.read() == event("one", 1) + b"data: [DONE]\n\n"
+
+
+async def test_one_who_reads_slowly_gets_a_long_stream_whole_and_holds_up_its_engine_alone(door: Served) -> None:
+    """40 MB of events to a caller that reads nothing for a while, and then by fits and starts."""
+    events = [
+        b"data: " + orjson.dumps({"choices": [{"delta": {"content": f"{number} " * 1_500}}]}) + b"\n\n"
+        for number in range(6_000)
+    ]
+    done = b"data: [DONE]\n\n"
+    said = 0
+
+    async def pours(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal said
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        for one in events:
+            writer.write(chunk(one))
+            await writer.drain()
+            said += 1
+        writer.write(chunk(done) + b"0\r\n\r\n")
+
+    async with (
+        wire(pours) as one,
+        aiohttp.ClientSession(door.gateway.url, headers={"authorization": f"Bearer {MEMBER}"}) as session,
+    ):
+        await door.serve(served("tiny", one.url))
+        async with session.post(CHAT, json={"model": "tiny", "stream": True}) as answer:
+            await asyncio.sleep(1.0)
+            assert said < len(events) / 2, "the rest waits at the engine"
+            assert (await asyncio.wait_for(door.gateway.get("/health"), 1))[0] == 200
+            got = hashlib.sha256()
+            size = 0
+            async for part in answer.content.iter_chunked(2**20):
+                got.update(part)
+                size += len(part)
+                if size % 7 == 0:
+                    await asyncio.sleep(0.02)
+    whole = b"".join(events) + done
+    assert (size, got.digest()) == (len(whole), hashlib.sha256(whole).digest())
 
 
 async def test_every_path_leads_to_the_engines_own(door: Served) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import hmac
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import aiohttp
@@ -13,16 +14,34 @@ from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from imts_shared import __version__
-from imts_shared.contracts.serving import ServedModel
+from imts_shared.sealing import ServiceSeal
 from inference_service.gateway import metrics
+from inference_service.gateway.accounts import Accounts
+from inference_service.gateway.afterwards import Afterwards
+from inference_service.gateway.api import Api
+from inference_service.gateway.claims import Claims
+from inference_service.gateway.connections import Connections
 from inference_service.gateway.control_plane import ControlPlane
-from inference_service.gateway.directory import Directory
+from inference_service.gateway.directory import DEFAULT_PROJECT, Directory, Model
 from inference_service.gateway.door import PATHS, Bounds, Door
-from inference_service.gateway.errors import Refusal
+from inference_service.gateway.errors import Cut, Refusal
 from inference_service.gateway.exchange import Limits
 from inference_service.gateway.feed import Feed
+from inference_service.gateway.forward import Forward, is_forwarded
+from inference_service.gateway.heads import CONNECTION
+from inference_service.gateway.holding import Holding
+from inference_service.gateway.judge import Judge
+from inference_service.gateway.learners import Learners
+from inference_service.gateway.ledger import Ledger
+from inference_service.gateway.lessons import Hearing
+from inference_service.gateway.memory import keep_calm, set_aside
+from inference_service.gateway.quota import Quota
+from inference_service.gateway.replay import Replay
 from inference_service.gateway.reply import Reply, Send, request_id
 from inference_service.gateway.requests import CallerGone, Incoming, Receive
+from inference_service.gateway.router import Router
+from inference_service.gateway.tracing import Tracing
+from inference_service.gateway.tries import Tries
 from inference_service.gateway.waiting import Patience, Waiting, Waker
 from inference_service.settings import InferenceSettings
 
@@ -31,25 +50,28 @@ Headers = dict[bytes, bytes]
 
 JSON = b"application/json"
 MODELS = "/v1/models"
+RESPONSES = "/v1/responses/"
 DISCARD_SECONDS = 5
-IDLE_CONNECTION_SECONDS = 3
-"""Less than the 5 s after which vLLM and llama.cpp close an idle connection: one that is taken up again must not be
-about to close."""
 
 
 class Gateway:
     def __init__(self, settings: InferenceSettings) -> None:
         self._settings = settings
         self._started = time.time()
-        self._directory = Directory()
+        self._holding = Holding(settings.gateway_bodies_bytes)
+        self._largest_body = min(settings.gateway_body_bytes, settings.gateway_bodies_bytes)
+        self._afterwards = Afterwards()
+        self._directory = Directory(ServiceSeal(settings.service_key.get_secret_value()).open)
         self._door: Door | None = None
         self._feed: Feed | None = None
+        self._forward: Forward | None = None
+        self._api: Api | None = None
+        self._ledger: Ledger | None = None
         self._answers: dict[str, Callable[[Reply], Awaitable[None]]] = {
             "/health": self._health,
             "/healthz": self._health,
             "/readyz": self._ready,
             "/info": self._info,
-            "/metrics": self._metrics,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,43 +91,59 @@ class Gateway:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings
         calls = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-        engines = await stack.enter_async_context(
-            aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_SECONDS),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.gateway_connect_seconds),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("Accept-Encoding", "User-Agent"),
-            )
-        )
+        connections = await stack.enter_async_context(Connections(settings.gateway_connect_seconds))
         control_plane = ControlPlane(calls, settings.control_plane_url, settings.service_key)
         patience = Patience(settings.gateway_wake_seconds, settings.gateway_settle_seconds)
+        self._forward = Forward(calls, settings.control_plane_url, settings.gateway_silence_seconds)
+        ledger = self._ledger = Ledger(control_plane, settings.home / "gateway-reports")
+        await ledger.start()
+        stack.push_async_callback(ledger.close)
+        stack.callback(self._afterwards.all)
+        _in_background(stack, ledger.follow(), "usage is told no more")
+        limits = Limits(
+            settings.gateway_first_byte_seconds, settings.gateway_silence_seconds, settings.gateway_try_seconds
+        )
+        quota = Quota(settings.redis_url.get_secret_value(), control_plane.spent)
+        await quota.start()
+        stack.push_async_callback(quota.close)
+        waiting = Waiting(self._directory, Waker(control_plane), patience)
+        learners = Learners(self._directory)
+        learners.extractor(DEFAULT_PROJECT)
+        judge = Judge(self._directory, waiting, connections, Claims(self._directory, quota, ledger))
+        router = Router(self._directory, learners, ledger, judge)
+        tracing = Tracing(settings.otlp_url) if settings.otlp_url else None
+        if tracing is not None:
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
         self._door = Door(
             self._directory,
-            Waiting(self._directory, Waker(control_plane), patience),
-            engines,
-            Bounds(
-                settings.gateway_body_bytes,
-                settings.gateway_body_seconds,
-                settings.gateway_whole_seconds,
-                settings.gateway_tries,
-                Limits(settings.gateway_first_byte_seconds, settings.gateway_silence_seconds),
-            ),
+            router,
+            Tries(waiting, quota, connections, limits, settings.gateway_tries, tracing),
+            Accounts(self._directory, quota, router, ledger, self._afterwards),
+            Bounds(self._largest_body, settings.gateway_body_seconds, settings.gateway_whole_seconds),
+            tracing,
+        )
+        replay = Replay(settings.control_plane_url, settings.gateway_evaluate_seconds)
+        self._api = Api(
+            self._directory, self._door, router, learners, control_plane, replay, ledger.life, self._largest_body
         )
         self._feed = Feed(self._directory, control_plane, settings.home / "gateway-snapshot.json")
         await self._feed.start()
-        following = asyncio.create_task(self._feed.follow())
-        following.add_done_callback(_say_why_it_ended)
-        stack.callback(following.cancel)
+        _in_background(stack, self._feed.follow(), "snapshots are followed no more")
+        hearing = Hearing(control_plane, learners, ledger.life)
+        _in_background(stack, hearing.follow(), "lessons are heard no more")
+        set_aside()
+        _in_background(stack, keep_calm(self._directory), "the collector is not kept calm")
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = dict(scope["headers"])
         identity = request_id(headers.get(b"x-request-id"))
-        reply = Reply(send, identity)
-        incoming = Incoming(receive, complete=scope["method"] == "GET")
+        connection = scope[CONNECTION]
+        reply = Reply(send, identity, connection.together.hold, connection.has_room)
+        get = scope["method"] == "GET"
+        incoming = Incoming(receive, connection.leave, self._holding, complete=get, arrived=connection.body_arrived)
         try:
-            await self._dispatch(scope["path"], scope["method"], headers, identity, incoming, reply)
-        except CallerGone:
+            await self._dispatch(scope, headers, identity, incoming, reply)
+        except (CallerGone, Cut):
             return
         except Refusal as refusal:
             await _refuse(refusal, incoming, reply)
@@ -113,10 +151,13 @@ class Gateway:
             logger.exception("request failed", request=identity.decode())
             if not reply.started:
                 await reply.refuse(Refusal(500, "The gateway failed; its log says how.", code="gateway_error"))
+        finally:
+            incoming.let_go()
 
     async def _dispatch(
-        self, path: str, method: str, headers: Headers, identity: bytes, incoming: Incoming, reply: Reply
+        self, scope: Scope, headers: Headers, identity: bytes, incoming: Incoming, reply: Reply
     ) -> None:
+        path, method = scope["path"], scope["method"]
         if path in PATHS:
             _only("POST", method)
             assert self._door is not None
@@ -124,20 +165,56 @@ class Gateway:
         elif path == MODELS or path.startswith(f"{MODELS}/"):
             _only("GET", method)
             await self._models(path, headers, reply)
+        elif path.startswith("/api/") or path == "/models":
+            await self._beside(scope, headers, identity, incoming, reply)
+        elif is_forwarded(scope["raw_path"].decode("latin-1")):
+            assert self._forward is not None
+            query = scope["query_string"]
+            await self._forward.pass_on(method, path, query, headers, identity, incoming, reply)
+        elif path.startswith(RESPONSES):
+            raise _not_stored()
+        elif path == "/metrics":
+            _only("GET", method)
+            self._may_scrape(headers)
+            await self._metrics(reply)
         elif path in self._answers:
             _only("GET", method)
             await self._answers[path](reply)
         else:
             raise Refusal(404, f"Nothing answers at {method} {path[:200]}.", code="unknown_url")
 
+    async def _beside(self, scope: Scope, headers: Headers, identity: bytes, incoming: Incoming, reply: Reply) -> None:
+        path, method = scope["path"], scope["method"]
+        assert self._api is not None
+        self._afterwards.all()
+        if path == "/models":
+            _only("GET", method)
+            await self._api.models(headers, reply)
+        elif path == "/api/routing/stats":
+            _only("GET", method)
+            await self._api.stats(headers, scope["query_string"].decode("latin-1"), reply)
+        elif path == "/api/chat":
+            _only("POST", method)
+            await self._api.chat(headers, identity, incoming, reply)
+        elif path == "/api/routing/evaluate":
+            _only("POST", method)
+            await self._api.evaluate(headers, incoming, reply)
+        elif path in self._api.posts:
+            _only("POST", method)
+            await self._api.post(path, headers, incoming, reply)
+        else:
+            raise Refusal(404, f"Nothing answers at {method} {path[:200]}.", code="unknown_url")
+
     async def _models(self, path: str, headers: Headers, reply: Reply) -> None:
         caller = self._directory.caller(headers.get(b"authorization", b""), headers.get(b"openai-project"))
         if path == MODELS:
-            data = [_listed(served) for served in self._directory.models(caller)]
+            data = [_listed(model) for model in self._directory.models(caller)]
+            made = set(self._directory.routes(self._directory.project_of(caller))) - {one["id"] for one in data}
+            data += [{"id": name, "object": "model", "created": 0, "owned_by": "route"} for name in sorted(made)]
             await _json(reply, 200, {"object": "list", "data": data})
             return
-        served = self._directory.find(caller, path.removeprefix(f"{MODELS}/")).served
-        await _json(reply, 200, _listed(served))
+        model = self._directory.find(caller, path.removeprefix(f"{MODELS}/"))
+        await _json(reply, 200, _listed(model))
 
     async def _health(self, reply: Reply) -> None:
         await _json(reply, 200, {"status": "ok"})
@@ -160,11 +237,27 @@ class Gateway:
                 "pid": os.getpid(),
                 "startedAt": self._started,
                 "snapshot": self._directory.version,
-                "controlPlane": {"heardAt": feed and feed.heard_at, "problem": feed and feed.problem},
+                "controlPlane": {
+                    "heardAt": feed and feed.heard_at,
+                    "problem": feed and feed.problem,
+                    "untold": self._ledger and self._ledger.untold + len(self._afterwards),
+                },
             },
         )
 
+    def _may_scrape(self, headers: Headers) -> None:
+        key = self._settings.gateway_metrics_key
+        if key is None:
+            return
+        scheme, _, said = headers.get(b"authorization", b"").partition(b" ")
+        known = key.get_secret_value().encode()
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(said.strip(), known):
+            message = "The metrics have a key of their own: send it as `Authorization: Bearer <key>`."
+            raise Refusal(401, message, code="invalid_metrics_key", headers={"www-authenticate": "Bearer"})
+
     async def _metrics(self, reply: Reply) -> None:
+        self._afterwards.all()
+        metrics.BODIES_BYTES.set(self._holding.held)
         if self._feed is not None and self._feed.heard_at is not None:
             metrics.SNAPSHOT_AGE.set(time.time() - self._feed.heard_at)
         await reply.whole(200, CONTENT_TYPE_LATEST.encode(), generate_latest())
@@ -175,9 +268,25 @@ def _only(allowed: str, method: str) -> None:
         raise Refusal(405, f"Ask with {allowed}, not {method}.", code="method_not_allowed", headers={"allow": allowed})
 
 
-def _listed(served: ServedModel) -> dict[str, Any]:
-    created = int(served.created_at.timestamp()) if served.created_at else 0
-    return {"id": served.name, "object": "model", "created": created, "owned_by": served.project}
+def _not_stored() -> Refusal:
+    return Refusal(
+        404,
+        "The gateway keeps no responses, and does not know which engine may have stored this one: it can be neither"
+        " fetched nor cancelled nor deleted here. Take what you need of the answer to its POST, and send a conversation"
+        " whole with each request.",
+        code="response_not_stored",
+    )
+
+
+def _listed(model: Model) -> dict[str, Any]:
+    made_at = model.served.created_at if model.served else None
+    owner = model.project or (model.offers[0].target.name if model.offers else "imts")
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": int(made_at.timestamp()) if made_at else 0,
+        "owned_by": owner,
+    }
 
 
 async def _json(reply: Reply, status: int, content: dict[str, Any]) -> None:
@@ -192,7 +301,14 @@ async def _refuse(refusal: Refusal, incoming: Incoming, reply: Reply) -> None:
         await reply.end()
 
 
-def _say_why_it_ended(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.opt(exception=error).critical("snapshots are followed no more")
-        os._exit(1)
+def _in_background(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None], end: str) -> None:
+    """For the life of the process, which ends if this does."""
+
+    def say_why(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.opt(exception=error).critical(end)
+            os._exit(1)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(say_why)
+    stack.callback(task.cancel)

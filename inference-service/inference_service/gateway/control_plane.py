@@ -1,13 +1,22 @@
-"""The two calls that the gateway makes to the control plane, with the services' key."""
+"""The calls that the gateway makes to the control plane, with the services' key."""
+
+from collections.abc import Mapping
+from typing import TypeVar
 
 import aiohttp
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from imts_shared.contracts.problems import Problem
+from imts_shared.contracts.routes import Lesson, Lessons
 from imts_shared.contracts.serving import Snapshot
+from imts_shared.contracts.usage import ReportAnswer, SpentScope
 
 HELD_SECONDS = 25
 ANSWER_SECONDS = 10
+LESSONS_AT_ONCE = 100
+
+_SPENT = TypeAdapter(list[SpentScope])
+_Answer = TypeVar("_Answer", bound=BaseModel)
 
 
 class Unanswered(Exception):
@@ -46,19 +55,76 @@ class ControlPlane:
         if status >= 300:
             raise Unanswered(f"the control plane answered {status} to the wake")
 
-    async def _ask(self, method: str, path: str, asked: dict[str, str], seconds: float) -> tuple[int, bytes]:
+    async def report(self, content: bytes) -> ReportAnswer:
+        return await self._told(ReportAnswer, "/internal/gateway/reports", content)
+
+    async def feedback(self, gateway: str, content: bytes) -> Lesson:
+        return await self._told(Lesson, "/internal/gateway/feedback", content, gateway=gateway)
+
+    async def lessons(self, gateway: str, after: int, *, start: bool) -> Lessons:
+        """Held open there until there are some; at the start, the newest that there are, this gateway's own among them.
+        Few at once, as no request is answered while they are read."""
+        asked = {"gateway": gateway, "after": str(after), "limit": str(LESSONS_AT_ONCE)}
+        asked |= {"start": "true"} if start else {"wait": str(HELD_SECONDS)}
+        return await self._got(Lessons, "/internal/gateway/lessons", asked, HELD_SECONDS + ANSWER_SECONDS)
+
+    async def as_caller(
+        self, kind: type[_Answer], path: str, asked: dict[str, str], headers: Mapping[str, str]
+    ) -> _Answer:
+        """With the key of who asks the gateway, and what it may see."""
+        return _understood(kind, path, *await self._ask("GET", path, asked, ANSWER_SECONDS, headers=headers))
+
+    async def spent(self) -> list[SpentScope]:
+        status, content = await self._ask("GET", "/internal/gateway/spent", {}, ANSWER_SECONDS)
+        if status != 200:
+            raise Unanswered(f"the control plane answered {status} to what was spent")
+        try:
+            return _SPENT.validate_json(content)
+        except ValidationError as error:
+            raise Unanswered("what was spent is not told as it should be") from error
+
+    async def _told(self, kind: type[_Answer], path: str, content: bytes, **asked: str) -> _Answer:
+        return _understood(kind, path, *await self._ask("POST", path, asked, ANSWER_SECONDS, content))
+
+    async def _got(self, kind: type[_Answer], path: str, asked: dict[str, str], seconds: float) -> _Answer:
+        return _understood(kind, path, *await self._ask("GET", path, asked, seconds))
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        asked: dict[str, str],
+        seconds: float,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        told = dict(headers or self._headers)
+        if content is not None:
+            told["content-type"] = "application/json"
         try:
             async with self._session.request(
                 method,
                 self._url + path,
                 params=asked,
-                headers=self._headers,
+                data=content,
+                headers=told,
                 timeout=aiohttp.ClientTimeout(total=seconds),
                 allow_redirects=False,
             ) as answer:
                 return answer.status, await answer.read()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise Unanswered(str(error) or type(error).__name__) from error
+
+
+def _understood(kind: type[_Answer], path: str, status: int, content: bytes) -> _Answer:
+    if 400 <= status < 500 and status not in {401, 408, 429}:
+        raise Declined(_detail(content) or f"The control plane declined ({status}).")
+    if status != 200:
+        raise Unanswered(f"the control plane answered {status} to {path}")
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        raise Unanswered(f"the answer to {path} is not what it should be: {error.error_count()} faults") from error
 
 
 def _detail(content: bytes) -> str | None:

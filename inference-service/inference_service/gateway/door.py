@@ -1,32 +1,34 @@
 """A request to a model, from its first header to the last byte of its answer."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import aiohttp
 from loguru import logger
+from opentelemetry.trace import Span
 
-from inference_service.gateway import metrics, requests
-from inference_service.gateway.directory import Directory, Model, may_ask
-from inference_service.gateway.errors import Cut, Lost, Refusal
-from inference_service.gateway.exchange import Limits, Order, Times, exchange, passed_up
+from imts_shared.contracts.routes import RouteSettings
+from inference_service.gateway import bodies, metrics, requests, responses
+from inference_service.gateway.accounts import Accounts, Bill
+from inference_service.gateway.directory import DEFAULT_PROJECT, Caller, Directory, Model, may_ask
+from inference_service.gateway.errors import Cut, Refusal
+from inference_service.gateway.exchange import passed_up
+from inference_service.gateway.orders import Order
 from inference_service.gateway.reply import Reply
-from inference_service.gateway.requests import CallerGone, Incoming
-from inference_service.gateway.targets import Target
-from inference_service.gateway.waiting import Waiting
+from inference_service.gateway.requests import CallerGone, Incoming, TooLong
+from inference_service.gateway.router import Router
+from inference_service.gateway.tracing import NO_SPAN, Tracing, answered
+from inference_service.gateway.tries import Course, Tries
 
-PATHS = {
-    "/v1/chat/completions": "/v1/chat/completions",
-    "/v1/completions": "/v1/completions",
-    "/v1/embeddings": "/v1/embeddings",
-    "/v1/responses": "/v1/responses",
-    "/v1/tokenize": "/tokenize",
-    "/v1/detokenize": "/detokenize",
-}
-"""Where callers ask, and where the engines answer that."""
+PATHS = frozenset(
+    {
+        "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/tokenize",
+        "/v1/detokenize",
+    }
+)  # fmt: skip
+FALLBACKS = b"x-imts-fallbacks"
+NO_FALLBACKS = "none"
+MOST_FALLBACKS = 20
 
 
 @dataclass(frozen=True)
@@ -34,124 +36,168 @@ class Bounds:
     body_bytes: int
     body_seconds: float
     whole_seconds: float
-    tries: int
-    limits: Limits
 
 
 class Door:
-    def __init__(self, directory: Directory, waiting: Waiting, engines: aiohttp.ClientSession, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        router: Router,
+        tries: Tries,
+        accounts: Accounts,
+        bounds: Bounds,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._tracing = tracing
         self._directory = directory
-        self._waiting = waiting
-        self._engines = engines
+        self._router = router
+        self._tries = tries
+        self._accounts = accounts
         self._bounds = bounds
 
     async def serve(
         self, path: str, headers: Mapping[bytes, bytes], identity: bytes, incoming: Incoming, reply: Reply
     ) -> None:
         """Returns with the reply ended, or broken off: the server then closes the connection without its end."""
+        if self._tracing is None:
+            await self._serve(path, headers, identity, incoming, reply, NO_SPAN)
+            return
+        with self._tracing.request(path, headers, identity.decode()) as span:
+            await self._serve(path, headers, identity, incoming, reply, span)
+
+    async def _serve(
+        self, path: str, headers: Mapping[bytes, bytes], identity: bytes, incoming: Incoming, reply: Reply, span: Span
+    ) -> None:
         bounds = self._bounds
         caller = self._directory.caller(headers.get(b"authorization", b""), headers.get(b"openai-project"))
         may_ask(caller)
         body = await incoming.read(headers, bounds.body_bytes, bounds.body_seconds)
         begun = time.perf_counter()
         asked = requests.parse(body, headers)
-        model = self._directory.find(caller, asked.model)
+        if path == responses.PATH and not asked.stream and asked.content.get("background"):
+            raise _in_background()
+        routed = self._router.routes(caller, asked.model)
+        model = None if routed else self._directory.find(caller, asked.model)
+        told = passed_up(headers, identity)
+        order = Order(path, told, body, asked.content, asked.stream, asked.model, identity.decode(), bool(routed))
+        project = routed[0] if routed else caller.bound or (model and model.project) or DEFAULT_PROJECT
+        bill = Bill(caller, project, order, begun)
         counted = metrics.of_model(asked.model)
-        order = Order(PATHS[path], passed_up(headers, identity), body, asked.stream)
         counted.in_flight.inc()
+        course = Course()
         try:
-            async with while_there(incoming):
-                await self._answer(model, order, reply, begun, counted)
+            await self._answer(bill, routed, model, headers.get(FALLBACKS), incoming, reply, course)
         except CallerGone:
             counted.hung_up.inc()
+            course.left = True
         except Cut as error:
             counted.cut.inc()
-            logger.warning("answer cut", model=asked.model, request=identity.decode(), problem=str(error))
+            logger.warning("answer cut", model=asked.model, request=order.identity, problem=str(error))
+            course.outcome.failed = True
+            await reply.tell_break("The answer broke off at the model's side.")
         except Refusal as refusal:
             metrics.requests(asked.model, refusal.status).inc()
+            course.outcome.failed = True
             raise
         else:
             metrics.requests(asked.model, reply.status).inc()
         finally:
             counted.in_flight.dec()
+            self._accounts.settle(bill, course, reply)
+            if span is not NO_SPAN:
+                _tell_trace(span, bill, course, reply)
 
-    async def _answer(self, model: Model, order: Order, reply: Reply, begun: float, counted: metrics.OfModel) -> None:
+    async def _answer(
+        self,
+        bill: Bill,
+        routed: tuple[str, RouteSettings] | None,
+        model: Model | None,
+        fallbacks: bytes | None,
+        incoming: Incoming,
+        reply: Reply,
+        course: Course,
+    ) -> None:
         seconds = self._bounds.whole_seconds
         try:
-            async with asyncio.timeout(seconds):
-                await self._try_engines(model, order, reply, begun, counted)
-        except TimeoutError:
+            with incoming.while_there(seconds):
+                models = await self._models(bill, routed, model, fallbacks, reply, course)
+                await self._accounts.admit(bill, models, reply)
+                of_engines = any(one.served is not None for one in models)
+                affinity = bodies.affinity(bill.order.content) if of_engines else None
+                await self._tries.answer(models, bill.order, affinity, reply, course)
+        except TooLong:
             message = f"The whole answer took longer than {seconds:g} seconds."
             if reply.started:
                 raise Cut(message) from None
             raise Refusal(504, message, code="timeout") from None
 
-    async def _try_engines(
-        self, model: Model, order: Order, reply: Reply, begun: float, counted: metrics.OfModel
-    ) -> None:
-        """Each engine once at most, while the caller has seen nothing of an answer."""
-        tried: list[Target] = []
-        not_ours = 0.0
-        while True:
-            waits_from = time.perf_counter()
-            target = await self._waiting.target(model, tried)
-            asks_from = time.perf_counter()
-            not_ours += asks_from - waits_from
-            times = Times()
-            try:
-                await exchange(self._engines, target, order, self._bounds.limits, reply, times)
-            except Lost as lost:
-                not_ours += time.perf_counter() - asks_from
-                target.failed()
-                counted.tries_lost.inc()
-                logger.warning("try lost", model=counted.name, engine=target.url, problem=str(lost))
-                tried.append(target)
-                if len(tried) >= self._bounds.tries:
-                    raise _given_up(len(tried), lost) from None
-                continue
-            except Cut:
-                target.failed()
-                raise
-            finally:
-                if reply.began_at:
-                    first = reply.began_at - begun
-                    counted.first_byte.observe(first)
-                    counted.overhead.observe(max(0.0, first - not_ours - times.engine))
-            target.answered()
-            return
+    async def _models(
+        self,
+        bill: Bill,
+        routed: tuple[str, RouteSettings] | None,
+        model: Model | None,
+        fallbacks: bytes | None,
+        reply: Reply,
+        course: Course,
+    ) -> tuple[Model, ...]:
+        """Whom the request is offered to, one after the other."""
+        if routed is None:
+            assert model is not None
+            return self._in_place(bill.caller, model, fallbacks)
+        order = bill.order
+        decides_from = time.perf_counter()
+        made = await self._router.decide(bill.caller, bill.project, order.model, routed[1], order.path, order.content)
+        if made.judged:
+            course.not_ours += time.perf_counter() - decides_from
+        bill.made = made
+        reply.tells(b"x-imts-decision-id", made.id.encode())
+        names = made.in_order()
+        if fallbacks is not None:
+            names = [names[0], *(name for name in _named(fallbacks) if name != names[0])]
+        found = tuple(filter(None, (self._directory.find_if_there(bill.caller, name) for name in names)))
+        if not found:
+            raise Refusal(404, f"The model `{names[0]}` is there no more.", code="model_not_found", param="model")
+        return found
+
+    def _in_place(self, caller: Caller, model: Model, told: bytes | None) -> tuple[Model, ...]:
+        """The model, and those that take its place in their order: the caller's own, or the configured ones unless the
+        caller wants none."""
+        if told is None:
+            if not model.fallbacks:
+                return (model,)
+            names = model.fallbacks
+        else:
+            names = _named(told)
+        found = (self._directory.find_if_there(caller, name) for name in names)
+        return (model, *(other for other in found if other is not None and other is not model))
 
 
-def _given_up(tries: int, lost: Lost) -> Refusal:
-    if lost.timed_out:
-        return Refusal(504, f"{tries} engines in turn gave no answer in time.", code="engine_timeout")
-    return Refusal(502, f"{tries} engines in turn gave no answer.", code="engine_failed", headers={"retry-after": "2"})
+def _in_background() -> Refusal:
+    message = "An answer in the background could not be fetched afterwards: leave `background` out, or stream it."
+    return Refusal(400, message, code="background_not_supported", param="background")
 
 
-@asynccontextmanager
-async def while_there(incoming: Incoming) -> AsyncIterator[None]:
-    """Cancels what is within as soon as the caller hangs up, and then raises CallerGone.
+def _named(told: bytes) -> tuple[str, ...]:
+    """Of the header x-imts-fallbacks."""
+    text = told.decode("latin-1").strip()
+    names = () if text.lower() == NO_FALLBACKS else tuple(filter(None, map(str.strip, text.split(","))))
+    if len(names) > MOST_FALLBACKS:
+        raise Refusal(
+            400, f"At most {MOST_FALLBACKS} models may be named in x-imts-fallbacks.", code="too_many_fallbacks"
+        )
+    return names
 
-    Without it a request whose caller left would go on at the engine until its next byte, or for ever.
-    """
-    work = asyncio.current_task()
-    assert work is not None
-    hung_up = False
 
-    def leave(watch: asyncio.Task[None]) -> None:
-        nonlocal hung_up
-        if not watch.cancelled():
-            hung_up = True
-            work.cancel()
-
-    watch = asyncio.create_task(incoming.until_gone())
-    watch.add_done_callback(leave)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not hung_up:
-            raise
-        work.uncancel()
-        raise CallerGone from None
-    finally:
-        watch.remove_done_callback(leave)
-        watch.cancel()
+def _tell_trace(span: Span, bill: Bill, course: Course, reply: Reply) -> None:
+    tokens = course.outcome.tokens
+    told = {
+        "http.response.status_code": reply.status or None,
+        "imts.project": bill.project,
+        "imts.key.id": bill.caller.key_id,
+        "imts.decision.id": bill.made.id if bill.made else None,
+        "gen_ai.request.model": bill.order.model,
+        "gen_ai.response.model": course.model.name if course.model else None,
+        "gen_ai.usage.input_tokens": tokens.input,
+        "gen_ai.usage.output_tokens": tokens.output,
+    }
+    answered(span, told, failed=not course.left and (course.outcome.failed or reply.status >= 500))

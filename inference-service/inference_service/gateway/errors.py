@@ -1,11 +1,13 @@
 """Errors as OpenAI's clients expect them.
 
 Refusal                 what the caller is told, with its status
+Said                    an upstream's own words that it cannot answer now
 Lost                    a try failed before the caller saw a byte of it: another engine may be asked
 Cut                     the answer broke off after its first byte: the caller's connection is broken off too
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import orjson
 
@@ -34,13 +36,36 @@ class Refusal(Exception):
         return error_content(self.status, self.message, self.code, self.param)
 
 
-class Lost(Exception):
-    """`refused`: nobody took the connection, so the engine has seen nothing of the request."""
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An upstream's own answer that it cannot, kept for the case that nobody else can either."""
 
-    def __init__(self, message: str, *, refused: bool = False, timed_out: bool = False) -> None:
+    status: int
+    headers: Headers
+    body: bytes
+    retry_after: float | None = None
+
+
+class Lost(Exception):
+    """`refused`: nobody took the connection, so the upstream has seen nothing of the request. `again`: it is to be
+    asked in other words. `blameless`: it is well, and said no to this request."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        refused: bool = False,
+        timed_out: bool = False,
+        again: bool = False,
+        blameless: bool = False,
+        said: Said | None = None,
+    ) -> None:
         super().__init__(message)
+        self.again = again
+        self.blameless = blameless
         self.refused = refused
         self.timed_out = timed_out
+        self.said = said
 
 
 class Cut(Exception):

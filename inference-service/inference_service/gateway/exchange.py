@@ -1,24 +1,39 @@
-"""One try of one request at one engine. Bytes pass through as they come; what a caller saw begin is never ended for it
-as if it were whole."""
+"""One try of one request at one upstream. Bytes pass through as they come; what a caller saw begin is never ended for
+it as if it were whole."""
 
 import asyncio
-import io
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 
-import aiohttp
 import orjson
 
-from inference_service.gateway.errors import Cut, Headers, Lost, error_content
+from inference_service.gateway import answers, messages
+from inference_service.gateway.answers import Garbled
+from inference_service.gateway.connection import Broken, Connection, Unreachable
+from inference_service.gateway.connections import Connections
+from inference_service.gateway.counting import BYTES_A_TOKEN, Tokens
+from inference_service.gateway.errors import Cut, Headers, Lost, Refusal, Said, error_content
+from inference_service.gateway.orders import Order, Speech, Streamed
 from inference_service.gateway.reply import Reply
+from inference_service.gateway.speech import speech
 from inference_service.gateway.targets import Target
 
 WHOLE_BYTES = 4 * 2**20
 """An answer of this size or less that is no stream is taken whole before the caller gets a byte: if it breaks off,
-another engine can still be asked."""
+another upstream can still be asked."""
 ERROR_BYTES = 64 * 2**10
-LARGE_BODY = 2**20
+END_SECONDS = 0.1
+HOPS = "x-imts-hops"
+MOST_HOPS = 4
+TAIL_BYTES = 16 * 2**10
+ELSEWHERE = frozenset({408, 429, 500, 502, 503, 504, 529})
+"""It could not, and has said nothing else: another may."""
+AGAINST_THE_REQUEST = frozenset({400, 404, 405, 413, 415, 422})
+_OURS = frozenset({401, 402, 403, 404})
+"""What a provider says of our key, our account, or our name for its model: nothing that the caller could mend."""
 
 _PASSED_UP = {
     b"accept": "accept",
@@ -26,130 +41,263 @@ _PASSED_UP = {
     b"traceparent": "traceparent",
     b"tracestate": "tracestate",
 }
-"""The caller's key is not among them: it is none of the engine's business."""
+"""The caller's key is not among them: it is none of the upstream's business."""
 _NOT_PASSED_DOWN = frozenset(
     {
         b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"proxy-authenticate",
-        b"proxy-connection", b"server", b"date", b"x-request-id", b"set-cookie",
+        b"proxy-connection", b"server", b"date", b"x-request-id", b"set-cookie", b"openai-organization",
     }
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-    stream: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     first_byte_seconds: float
     silence_seconds: float
+    try_seconds: float
 
 
 @dataclass(slots=True)
-class Times:
-    """`engine`: from the moment the engine was asked to its first byte."""
+class Outcome:
+    """`engine`: seconds from the moment the upstream was asked to its first byte."""
 
     engine: float = 0.0
+    tokens: Tokens = field(default_factory=Tokens)
+    failed: bool = False
+    """The upstream said an error within its stream."""
 
 
 def passed_up(headers: Mapping[bytes, bytes], identity: bytes) -> dict[str, str]:
     told = {name: headers[key].decode("latin-1") for key, name in _PASSED_UP.items() if key in headers}
     told.setdefault("content-type", "application/json")
     told["x-request-id"] = identity.decode()
+    told[HOPS] = str(_hops(headers) + 1)
     return told
 
 
+def _hops(headers: Mapping[bytes, bytes]) -> int:
+    """Gateways that a request has passed: one whose provider is a gateway, or itself, must not go round for ever."""
+    given = headers.get(HOPS.encode(), b"0")
+    hops = int(given) if given.isdigit() and len(given) < 4 else 0
+    if hops >= MOST_HOPS:
+        raise Refusal(508, f"The request has passed {hops} gateways: one leads back to itself.", code="loop")
+    return hops
+
+
 async def exchange(
-    session: aiohttp.ClientSession, target: Target, order: Order, limits: Limits, reply: Reply, times: Times
+    connections: Connections, target: Target, order: Order, limits: Limits, reply: Reply, outcome: Outcome
 ) -> None:
     """Raises Lost while the caller has seen nothing, Cut afterwards."""
-    target.in_flight += 1
+    said = speech(order, target)
+    probed = target.begin()
     try:
-        async with asyncio.timeout(limits.first_byte_seconds if order.stream else None) as patience:
+        async with asyncio.timeout(limits.first_byte_seconds if order.stream else limits.try_seconds) as patience:
             asked_at = time.perf_counter()
-            response = await session.post(
-                target.address(order.path),
-                data=order.body if len(order.body) <= LARGE_BODY else io.BytesIO(order.body),
-                headers=order.headers,
-                allow_redirects=False,
-            )
+            answer = await connections.take(target.origin)
             try:
-                first, whole = await _beginning(response)
-                times.engine = time.perf_counter() - asked_at
-                if whole:
-                    await _pass_whole(response, first, reply)
+                answer.ask(request_head(target, said), said.body, _enough)
+                reply.prepare()
+                first = await answer.beginning()
+                outcome.engine = time.perf_counter() - asked_at
+                if answer.status >= 400:
+                    await _refused(answer, first, said, target, order, reply)
+                elif answer.ended and not _is_events(answer):
+                    await _pass_whole(answer, first, said, reply, outcome)
+                elif _is_events(answer):
+                    await _pass_stream(answer, first, said.stream(), reply, patience, limits, outcome)
                 else:
-                    await _pass_stream(response, first, reply, patience, limits.silence_seconds)
+                    await _pass_large(answer, first, reply, patience, limits, outcome)
             finally:
-                response.close()
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise Lost(_said(error), refused=True) from error
-    except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+                connections.done(target.origin, answer)
+    except Unreachable as error:
+        raise Lost(str(error), refused=True) from error
+    except (Broken, TimeoutError, Garbled) as error:
         if reply.started:
             raise Cut(_said(error)) from error
-        raise Lost(_said(error), timed_out=isinstance(error, TimeoutError)) from error
+        stale = isinstance(error, Broken) and error.stale
+        raise Lost(_said(error), timed_out=isinstance(error, TimeoutError), again=stale) from error
     finally:
-        target.in_flight -= 1
+        target.end(probed=probed)
 
 
-async def _beginning(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+def request_head(target: Target, said: Speech) -> bytes:
+    told = "".join([f"{name}: {value}\r\n" for name, value in said.headers.items()])
+    return b"%b%bcontent-length: %d\r\n\r\n" % (target.head(said.path), told.encode("latin-1"), len(said.body))
+
+
+def _enough(answer: Connection) -> int:
     """All of the answer, if that is to be had at once, else its first piece.
 
     An answer without a length or chunks ends where its connection ends, and so cannot be told from one that was cut:
     it is not believed.
     """
-    length = response.content_length
-    if response.status >= 400:
-        return await _up_to(response.content, ERROR_BYTES), True
-    if response.status >= 300:
-        raise aiohttp.ClientPayloadError(f"a redirection ({response.status}), which no engine should give")
-    if response.status != 204 and length is None and "chunked" not in response.headers.get("transfer-encoding", ""):
-        raise aiohttp.ClientPayloadError("an answer with neither a length nor chunks")
-    if length is not None and length <= WHOLE_BYTES:
-        return await response.read(), True
-    return await response.content.readany(), False
+    status = answer.status
+    if status >= 400:
+        return ERROR_BYTES
+    if status >= 300:
+        raise Broken(f"a redirection ({status}), which no upstream should give")
+    length = answer.header(b"content-length")
+    if status != 204 and not length and b"chunked" not in answer.header(b"transfer-encoding").lower():
+        raise Broken("an answer with neither a length nor chunks")
+    return 1 if _is_events(answer) or int(length or 0) > WHOLE_BYTES else WHOLE_BYTES
 
 
-async def _up_to(content: aiohttp.StreamReader, most: int) -> bytes:
-    parts = []
-    size = 0
-    while size < most and (part := await content.readany()):
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)
+def _is_events(answer: Connection) -> bool:
+    return answer.header(b"content-type").startswith(b"text/event-stream")
 
 
-async def _pass_whole(response: aiohttp.ClientResponse, body: bytes, reply: Reply) -> None:
-    headers = _passed_down(response)
-    if response.status >= 400 and not _openai_error(body):
-        body = error_content(response.status, _message(body, response.status), code="engine_error")
+async def _refused(answer: Connection, body: bytes, said: Speech, target: Target, order: Order, reply: Reply) -> None:
+    status, headers = answer.status, _passed_down(answer)
+    body = target.without_secrets(body)
+    if status == 400 and said.asks_usage and target.tells_usage and b"stream_options" in body:
+        target.tells_usage = False
+        raise Lost("it does not take the question for a stream's usage", again=True)
+    if status == 400 and target.takes_sampling and messages.refuses_sampling(said, _message(body, status)):
+        target.takes_sampling = False
+        raise Lost("it does not take sampling", again=True)
+    if target.provided is not None and status in _OURS:
+        raise Lost(f"the provider refuses the gateway ({status})")
+    if said.native is not None or not _openai_error(body):
+        body = error_content(status, _message(body, status), code="engine_error")
         headers = [(b"content-type", b"application/json"), *((n, v) for n, v in headers if n.lower() == b"retry-after")]
     headers = [(name, value) for name, value in headers if name.lower() != b"content-length"]
-    if response.status != 204:
+    headers.append((b"content-length", str(len(body)).encode()))
+    against_it = order.routed and status in AGAINST_THE_REQUEST
+    if status in ELSEWHERE or against_it:
+        kept = Said(503 if status == 529 else status, headers, body, _retry_after(answer))
+        raise Lost(f"{status}: {_message(body, status)[:300]}", said=kept, blameless=against_it)
+    await reply.start(status, headers)
+    await reply.end(body)
+
+
+async def _pass_whole(answer: Connection, body: bytes, said: Speech, reply: Reply, outcome: Outcome) -> None:
+    if answer.status != 204:
+        body, told = said.whole(body)
+        outcome.tokens = told or Tokens(output=len(body) // BYTES_A_TOKEN)
+    headers = [(name, value) for name, value in _passed_down(answer) if name.lower() != b"content-length"]
+    if answer.status != 204:
         headers.append((b"content-length", str(len(body)).encode()))
-    await reply.start(response.status, headers)
+    await reply.start(answer.status, headers)
     await reply.end(body)
 
 
 async def _pass_stream(
-    response: aiohttp.ClientResponse, piece: bytes, reply: Reply, patience: asyncio.Timeout, silence: float
+    answer: Connection,
+    piece: bytes,
+    stream: Streamed,
+    reply: Reply,
+    patience: asyncio.Timeout,
+    limits: Limits,
+    outcome: Outcome,
+) -> None:
+    """What the upstream ends without the protocol's own end is broken off. Its silence has a bound, whatever it says
+    counts as life; how slowly the caller reads is none of its doing."""
+    passing = _Passing(stream, reply)
+    told = b""
+    try:
+        while piece and not stream.finished and not (told := stream.feed(piece)):
+            patience.reschedule(asyncio.get_running_loop().time() + limits.silence_seconds)
+            piece = await answer.piece()
+        patience.reschedule(None)
+        if stream.failed:
+            raise Garbled("an error where the answer should begin")
+        if told:
+            headers = [one for one in _passed_down(answer) if one[0].lower() != b"content-length"]
+            await reply.start(answer.status, headers)
+            await reply.piece(told)
+            while not stream.finished and (answer.held or not answer.ended):
+                await answer.pass_to(passing.take, limits.silence_seconds)
+                await passing.make_good()
+    finally:
+        outcome.tokens = stream.counted()
+        outcome.failed = stream.failed
+    if not stream.finished:
+        raise Garbled("the stream ended before its end")
+    await reply.end()
+    await _to_its_end(answer)
+
+
+class _Passing:
+    """Passes a stream's pieces on as they come, unless the caller reads too slowly for that."""
+
+    def __init__(self, stream: Streamed, reply: Reply) -> None:
+        self._stream = stream
+        self._reply = reply
+        self._left = b""
+        self._error: Exception | None = None
+
+    def take(self, piece: bytes) -> bool:
+        """False: there is something to make good, or the stream is finished."""
+        try:
+            told = self._stream.feed(piece)
+            if told and not self._reply.piece_now(told):
+                self._left = told
+                return False
+        except Exception as error:  # noqa: BLE001 - within a parser's callback: it is raised where it is waited for
+            self._error = error
+            return False
+        return not self._stream.finished
+
+    async def make_good(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._left:
+            told, self._left = self._left, b""
+            await self._reply.piece(told)
+
+
+async def _to_its_end(answer: Connection) -> None:
+    """The answer is given; what ends the upstream's own lets its connection be used again."""
+    if answer.ended:
+        return
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            while await answer.piece():
+                pass
+    except (TimeoutError, Broken):
+        return
+
+
+async def _pass_large(
+    answer: Connection,
+    piece: bytes,
+    reply: Reply,
+    patience: asyncio.Timeout,
+    limits: Limits,
+    outcome: Outcome,
 ) -> None:
     now = asyncio.get_running_loop().time
-    next_piece = response.content.readany
-    await reply.start(response.status, _passed_down(response))
+    head, tail, size = piece[:TAIL_BYTES], b"", 0
+    await reply.start(answer.status, _passed_down(answer))
     while piece:
+        patience.reschedule(None)
         await reply.piece(piece)
-        patience.reschedule(now() + silence)
-        piece = await next_piece()
+        patience.reschedule(now() + limits.silence_seconds)
+        tail = (tail + piece)[-TAIL_BYTES:]
+        size += len(piece)
+        piece = await answer.piece()
+    outcome.tokens = answers.in_passing(tail) or answers.in_passing(head) or Tokens(output=size // BYTES_A_TOKEN)
     await reply.end()
 
 
-def _passed_down(response: aiohttp.ClientResponse) -> Headers:
-    return [(name, value) for name, value in response.raw_headers if name.lower() not in _NOT_PASSED_DOWN]
+def _passed_down(answer: Connection) -> Headers:
+    return [(name, value) for name, value in answer.headers if _goes_down(name.lower())]
+
+
+def _goes_down(name: bytes) -> bool:
+    return name not in _NOT_PASSED_DOWN and not name.startswith((b"x-imts-", b"x-ratelimit-"))
+
+
+def _retry_after(answer: Connection) -> float | None:
+    """Seconds, or a date by the upstream's own clock."""
+    told = answer.header(b"retry-after").decode("latin-1").strip()
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", told):
+        return float(told)
+    try:
+        until, said_at = (parsedate_to_datetime(text) for text in (told, answer.header(b"date").decode("latin-1")))
+        return max(0.0, (until - said_at).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _openai_error(body: bytes) -> bool:
@@ -161,13 +309,15 @@ def _openai_error(body: bytes) -> bool:
 
 
 def _message(body: bytes, status: int) -> str:
-    """The engine's own words, wherever it put them."""
+    """The upstream's own words, wherever it put them."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
         content = body.decode(errors="replace").strip()
     if isinstance(content, dict):
         content = content.get("message") or content.get("detail") or content.get("error") or content
+    if isinstance(content, dict):
+        content = content.get("message") or content
     text = content if isinstance(content, str) else orjson.dumps(content).decode()
     return text[:2_000] or f"The engine answered {status} and said no more."
 

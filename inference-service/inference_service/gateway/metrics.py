@@ -25,7 +25,17 @@ OVERHEAD = Histogram(
 )
 IN_FLIGHT = Gauge("imts_gateway_in_flight", "Requests that are being answered, by model.", ("model",))
 WAITING = Gauge("imts_gateway_waiting", "Requests that wait for a model to wake or start.")
+BODIES_BYTES = Gauge("imts_gateway_bodies_bytes", "Of requests that are being answered; small ones are not counted.")
 SNAPSHOT_AGE = Gauge("imts_gateway_snapshot_age_seconds", "Since the control plane was last heard.")
+
+PARTS_DECLINED = Counter(
+    "imts_gateway_parts_declined_total", "Parts of usage that the control plane would not take; they lie on the disk."
+)
+NOT_KEPT = Counter("imts_gateway_not_kept_total", "Decisions, feedback and log lines given up for want of room.")
+TOKENS = Counter("imts_gateway_tokens_total", "Tokens, by model and direction.", ("model", "direction"))
+COST = Counter("imts_gateway_cost_total", "Money spent at providers, by model.", ("model",))
+LIMITED = Counter("imts_gateway_limited_total", "Requests refused for a rate or a budget.", ("limit",))
+FELL_BACK = Counter("imts_gateway_fallbacks_total", "Requests that another model answered.", ("model",))
 
 
 class OfModel:
@@ -39,6 +49,10 @@ class OfModel:
         self.first_byte = FIRST_BYTE.labels(name)
         self.overhead = OVERHEAD.labels(name)
         self.in_flight = IN_FLIGHT.labels(name)
+        self.fell_back = FELL_BACK.labels(name)
+        self.cost = COST.labels(name)
+        self.input = TOKENS.labels(name, "input")
+        self.output = TOKENS.labels(name, "output")
 
 
 @cache

@@ -1,9 +1,12 @@
 """The gateway's process: one event loop, one door."""
 
+import os
+import sys
+
 import uvicorn
 
 from imts_shared.logs import start_logging
-from inference_service.gateway.app import Gateway
+from inference_service.gateway.heads import BoundedHeads
 from inference_service.settings import settings
 
 KEEP_ALIVE_SECONDS = 75
@@ -11,18 +14,29 @@ KEEP_ALIVE_SECONDS = 75
 one just as it is taken up again."""
 
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread beside the loop (writing parts, redacting) may go on while a request waits for the interpreter."""
+
+
 def main() -> None:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from inference_service.gateway.app import Gateway
+
     config = settings()
     start_logging("gateway", config.log_level, config.log_format)
+    BoundedHeads.head_seconds = config.gateway_head_seconds
+    sys.setswitchinterval(SWITCH_SECONDS)
     uvicorn.run(
         Gateway(config),
         host=config.host,
         port=config.inference_port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHeads,
         ws="none",
+        lifespan="on",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=config.gateway_drain_seconds,

@@ -1,15 +1,16 @@
 """What the caller sees of a request, and when."""
 
+import random
 import re
-import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from inference_service.gateway.errors import Headers, Refusal
+from inference_service.gateway.errors import Headers, Refusal, error_content
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
 
+KEPT_BYTES = 2**20
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,200}")
 
 
@@ -17,37 +18,106 @@ def request_id(given: bytes | None) -> bytes:
     """The caller's own where it is harmless in a header and a log line, else a new one."""
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given
-    return b"req-" + secrets.token_hex(12).encode()
+    return b"req-%024x" % random.getrandbits(96)
 
 
 class Reply:
-    __slots__ = ("_id", "_send", "began_at", "status")
+    __slots__ = ("_has_room", "_hold", "_id", "_made_later", "_send", "_told", "began_at", "events", "kept", "status")
 
-    def __init__(self, send: Send, identity: bytes) -> None:
+    def __init__(
+        self,
+        send: Send,
+        identity: bytes,
+        hold: Callable[[], None] | None = None,
+        has_room: Callable[[], bool] | None = None,
+    ) -> None:
+        """`hold`: called before a head, so that it goes out with the body's beginning: see together.py. `has_room`:
+        whether `send` need not wait for the caller to read."""
         self._send = send
+        self._has_room = has_room
+        self._hold = hold
         self._id = identity
+        self._told: dict[bytes, bytes] = {}
+        self._made_later: Callable[[], Headers] | None = None
         self.status = 0
+        self.events = False
         self.began_at = 0.0
         """When the first byte of the body was handed over."""
+        self.kept: bytearray | None = None
+        """What was said, where somebody wants to know it afterwards; too much is not kept at all."""
+
+    def keep(self) -> None:
+        self.kept = bytearray()
+
+    def _remember(self, body: bytes) -> None:
+        if self.kept is not None:
+            self.kept += body
+            if len(self.kept) > KEPT_BYTES:
+                self.kept = None
 
     @property
     def started(self) -> bool:
         return self.status != 0
 
+    def tells(self, name: bytes, value: bytes) -> None:
+        """In a header, whatever the answer will be; the newest counts."""
+        self._told[name] = value
+
+    def will_tell(self, make: Callable[[], Headers]) -> None:
+        """Headers that are made when nobody waits for them, or else with the answer."""
+        self._made_later = make
+
+    def prepare(self) -> None:
+        """To be called while an upstream works."""
+        if self._made_later is not None:
+            self._told.update(self._made_later())
+            self._made_later = None
+
     async def start(self, status: int, headers: Headers) -> None:
+        self.prepare()
         self.status = status
-        told = [*headers, (b"x-request-id", self._id)]
+        self.events = any(name.lower() == b"content-type" and b"event-stream" in value for name, value in headers)
+        told = [*headers, (b"x-request-id", self._id), *self._told.items()]
+        if self._hold is not None:
+            self._hold()
         await self._send({"type": "http.response.start", "status": status, "headers": told})
 
+    async def flush(self) -> None:
+        """The head alone, where nobody knows when a body begins."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+
     async def piece(self, body: bytes) -> None:
+        if self.kept is not None:
+            self._remember(body)
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
         if not self.began_at:
             self.began_at = time.perf_counter()
 
+    def piece_now(self, body: bytes) -> bool:
+        """Without waiting for anything; False where that cannot be, and nothing is said then."""
+        if self._has_room is None or not self._has_room():
+            return False
+        if self.kept is not None:
+            self._remember(body)
+        sending = self._send({"type": "http.response.body", "body": body, "more_body": True})
+        try:
+            sending.send(None)
+        except StopIteration:
+            return True
+        raise RuntimeError("the server waits for a caller that reads")
+
     async def end(self, body: bytes = b"") -> None:
+        if self.kept is not None:
+            self._remember(body)
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
         if not self.began_at:
             self.began_at = time.perf_counter()
+
+    async def tell_break(self, message: str) -> None:
+        """In the stream itself, before its connection is broken off: not every client hears of that (HTTP/1.0 has no
+        other end)."""
+        if self.events:
+            await self.piece(b"data: " + error_content(502, message, code="stream_cut") + b"\n\n")
 
     async def whole(self, status: int, kind: bytes, body: bytes, headers: Headers | None = None) -> None:
         length = str(len(body)).encode()

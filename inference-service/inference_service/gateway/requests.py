@@ -8,7 +8,11 @@ from typing import Any
 import orjson
 
 from inference_service.gateway.errors import Refusal
+from inference_service.gateway.holding import SMALL_BYTES, Holding
 
+LARGE_BODY = 2**20
+MOST_PARTS = 500_000
+"""Each takes many times its bytes when it is parsed."""
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
@@ -21,21 +25,46 @@ class Asked:
     model: str
     stream: bool
     body: bytes
+    content: dict[str, Any]
 
 
 class Incoming:
     """What comes from the caller. `complete`: nothing of the body is still to come."""
 
-    __slots__ = ("_receive", "complete")
+    __slots__ = ("_arrived", "_held", "_holding", "_leave", "_receive", "complete")
 
-    def __init__(self, receive: Receive, *, complete: bool) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        leave: set[Callable[[], None]],
+        holding: Holding,
+        *,
+        complete: bool,
+        arrived: bool = False,
+    ) -> None:
+        """`leave`: the calls that the caller's connection makes when it is gone. `arrived`: the body need not be waited
+        for."""
         self._receive = receive
+        self._leave = leave
+        self._holding = holding
+        self._held = 0
+        self._arrived = arrived
         self.complete = complete
+
+    def let_go(self) -> None:
+        """Its body is needed no more: to be called once the request has ended, however it did."""
+        if self._held:
+            self._holding.give_back(self._held)
+            self._held = 0
 
     async def read(self, headers: Mapping[bytes, bytes], largest: int, seconds: float) -> bytes:
         announced = headers.get(b"content-length", b"")
-        if announced.isdigit() and int(announced) > largest:
-            raise _too_large(largest)
+        if announced.isdigit():
+            if int(announced) > largest:
+                raise _too_large(largest)
+            self._holding.expects(int(announced))
+        if self._arrived:
+            return await self._collect(largest)
         try:
             async with asyncio.timeout(seconds):
                 return await self._collect(largest)
@@ -46,15 +75,21 @@ class Incoming:
         parts: list[bytes] = []
         size = 0
         while True:
-            part = await self._part()
+            part = await self.part()
             size += len(part)
             if size > largest:
                 raise _too_large(largest)
+            if size > SMALL_BYTES:
+                self._hold(size)
             if self.complete:
                 return b"".join([*parts, part]) if parts else part
             parts.append(part)
 
-    async def _part(self) -> bytes:
+    def _hold(self, size: int) -> None:
+        self._holding.take(size - self._held)
+        self._held = size
+
+    async def part(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self.complete = True
@@ -68,13 +103,60 @@ class Incoming:
         try:
             async with asyncio.timeout(seconds):
                 while not self.complete:
-                    await self._part()
+                    await self.part()
         except (TimeoutError, CallerGone):
             return
 
-    async def until_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def same_caller(self, receive: Receive) -> "Incoming":
+        """Another request of the same caller, made within."""
+        return Incoming(receive, self._leave, self._holding, complete=False)
+
+    def while_there(self, seconds: float | None = None) -> "WhileThere":
+        return WhileThere(self._leave, seconds)
+
+
+class TooLong(Exception):
+    """What was bounded in time as a whole."""
+
+
+class WhileThere:
+    """Cancels what is within as soon as the caller hangs up, and then raises CallerGone; or after so many seconds, and
+    then raises TooLong.
+
+    Without it a request whose caller left would go on at the engine until its next byte, or for ever.
+    """
+
+    __slots__ = ("_leave", "_seconds", "_timer", "_why", "_work")
+
+    def __init__(self, leave: set[Callable[[], None]], seconds: float | None) -> None:
+        self._leave = leave
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self._why: Exception | None = None
+
+    def __enter__(self) -> None:
+        work = asyncio.current_task()
+        assert work is not None
+        self._work = work
+        self._leave.add(self._hung_up)
+        if self._seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._end, TooLong())
+
+    def _hung_up(self) -> None:
+        self._end(CallerGone())
+
+    def _end(self, why: Exception) -> None:
+        if self._why is None:
+            self._why = why
+            self._work.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
+        self._leave.discard(self._hung_up)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._why is not None and kind is not None and issubclass(kind, asyncio.CancelledError):
+            self._work.uncancel()
+            raise self._why from None
 
 
 def _too_large(largest: int) -> Refusal:
@@ -85,10 +167,7 @@ def parse(body: bytes, headers: Mapping[bytes, bytes]) -> Asked:
     encoding = headers.get(b"content-encoding", b"identity")
     if encoding.lower() != b"identity":
         raise Refusal(415, "A compressed body is not understood here: send it as it is.", code="compressed_body")
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise _malformed(error) from None
+    content = read_json(body)
     if not isinstance(content, dict):
         raise Refusal(400, 'The body must be a JSON object, such as {"model": "..."}.', code="invalid_json")
     model = content.get("model")
@@ -99,7 +178,18 @@ def parse(body: bytes, headers: Mapping[bytes, bytes]) -> Asked:
             code="missing_model" if model is None else "invalid_model",
             param="model",
         )
-    return Asked(model, content.get("stream") is True, body)
+    return Asked(model, content.get("stream") is True, body, content)
+
+
+def read_json(body: bytes) -> Any:
+    if len(body) > LARGE_BODY and body.count(b"[") + body.count(b"{") > MOST_PARTS:
+        raise Refusal(
+            413, f"The body has more than {MOST_PARTS} objects and lists: send less.", code="body_too_complex"
+        )
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _malformed(error) from None
 
 
 def _malformed(error: orjson.JSONDecodeError) -> Refusal:

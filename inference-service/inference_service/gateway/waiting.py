@@ -1,17 +1,20 @@
 """A request without an engine waits for one, and a model that sleeps is woken, once for all who wait."""
 
 import asyncio
+import math
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from loguru import logger
 
+from imts_shared.contracts.serving import ServedModel
 from inference_service.gateway import metrics
 from inference_service.gateway.control_plane import ControlPlane, Declined, Unanswered
 from inference_service.gateway.directory import Directory, Model
 from inference_service.gateway.errors import Refusal, unavailable
-from inference_service.gateway.targets import Target, choose
+from inference_service.gateway.speech import can_say
+from inference_service.gateway.targets import Offer, Target, choose
 
 WAKE_AGAIN_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 10
@@ -25,6 +28,7 @@ class Waker:
         self._control_plane = control_plane
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._asked_at: dict[str, float] = {}
+        self._alone: set[asyncio.Task[None]] = set()
 
     async def wake(self, deployment_id: str) -> None:
         """Raises Declined for all who wait. Shielded: the one who came first may hang up, the others still wait."""
@@ -36,6 +40,13 @@ class Waker:
             self._under_way[deployment_id] = task
             task.add_done_callback(lambda done: self._ended(deployment_id, done))
         await asyncio.shield(task)
+
+    def hurry(self, deployment_id: str) -> None:
+        """For the next ones who ask; nobody waits for it."""
+        waking = asyncio.create_task(self.wake(deployment_id))
+        self._alone.add(waking)
+        waking.add_done_callback(self._alone.discard)
+        waking.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _ask(self, deployment_id: str) -> None:
         try:
@@ -66,26 +77,33 @@ class Waiting:
         self._waker = waker
         self._patience = patience
 
-    async def target(self, model: Model, tried: Collection[Target] = ()) -> Target:
-        """An engine that answers for the model and was not tried; the common case awaits nothing."""
+    async def target(
+        self, model: Model, path: str, tried: Collection[Target] = (), affinity: int | None = None, *, patient: bool
+    ) -> Target:
+        """An upstream that answers for the model and was not tried; the common case awaits nothing. `patient`: nobody
+        else could answer, so that news of other engines are worth waiting for."""
         begun = time.monotonic()
         while True:
             changed = self._directory.changed
             model = self._directory.again(model)
-            found = choose(model.targets, tried)
+            offers = _able(model, path)
+            found = choose(model.engines, offers, tried, affinity)
             if found is not None:
                 return found
-            bound = self._patience.settle_seconds if model.targets else self._patience.wake_seconds
-            left = begun + bound - time.monotonic()
+            if model.served is None:
+                raise _no_provider(model, offers, path)
+            bound = self._patience.settle_seconds if model.engines else self._patience.wake_seconds
+            left = begun + (bound if patient else 0.0) - time.monotonic()
+            if not patient and not model.engines and model.served.state == "asleep":
+                self._waker.hurry(model.served.deployment_id)
             if left <= 0:
-                raise _waited_in_vain(model, bound)
+                raise _waited_in_vain(model, model.served, bound)
             with metrics.WAITING.track_inprogress():
-                if not model.targets:
-                    await self._hurry(model)
+                if not model.engines:
+                    await self._hurry(model.served)
                 await _until(changed, min(left, 1.0))
 
-    async def _hurry(self, model: Model) -> None:
-        served = model.served
+    async def _hurry(self, served: ServedModel) -> None:
         if served.state in {"failed", "stopped"}:
             how = "has failed" if served.state == "failed" else "is stopped"
             message = f"The model `{served.name}` {how}: {served.message or 'no reason is known'}"
@@ -106,12 +124,31 @@ async def _until(changed: asyncio.Event, seconds: float) -> None:
         return
 
 
-def _waited_in_vain(model: Model, seconds: float) -> Refusal:
-    name, state = model.served.name, model.served.state
-    if model.targets:
+def _able(model: Model, path: str) -> tuple[Offer, ...]:
+    if all(can_say(path, offer.target) for offer in model.offers):
+        return model.offers
+    return tuple(offer for offer in model.offers if can_say(path, offer.target))
+
+
+def _no_provider(model: Model, offers: Collection[Offer], path: str) -> Refusal:
+    if not offers and model.offers:
+        message = f"No provider of the model `{model.name}` answers at {path}."
+        return Refusal(400, message, code="unsupported_endpoint", param="model")
+    left = min((offer.target.closed_until for offer in offers), default=0.0) - time.monotonic()
+    if left > 0:
+        message = f"Every provider of the model `{model.name}` has asked for a pause."
+        told = {"retry-after": str(math.ceil(left))}
+        return Refusal(429, message, code="upstream_rate_limited", headers=told)
+    message = f"No provider of the model `{model.name}` could be reached: try again in a moment."
+    return unavailable(message, "model_unreachable", retry_after=2)
+
+
+def _waited_in_vain(model: Model, served: ServedModel, seconds: float) -> Refusal:
+    name, state = model.name, served.state
+    if model.engines:
         message = f"No engine of the model `{name}` could be reached: try again in a moment."
         return unavailable(message, "model_unreachable", retry_after=2)
-    why = f" {model.served.message}" if model.served.message else ""
+    why = f" {served.message}" if served.message else ""
     still = "asleep" if state == "asleep" else "starting"
     message = f"The model `{name}` is still {still} after {seconds:g} seconds.{why}"
     return unavailable(message, f"model_{still}", retry_after=RETRY_AFTER_SECONDS)

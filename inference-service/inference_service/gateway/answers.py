@@ -1,0 +1,136 @@
+"""What an upstream that speaks OpenAI's protocol answers: read as far as must be, to know its tokens and its end."""
+
+import re
+from typing import Any
+
+import orjson
+
+from inference_service.gateway.counting import Tokens, tokens
+
+LARGEST_EVENT = 4 * 2**20
+MOST_HELD = 2**20
+_SEPARATOR = re.compile(rb"\r?\n\r?\n")
+_BEGINNINGS = (b"data:", b":", b"event:", b"id:", b"retry:")
+_LOOKED_INTO = (b'"usage"', b"[DONE]", b'"error"', b"response.")
+_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_TAIL_USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
+
+
+class Garbled(Exception):
+    """It is not what the protocol has there."""
+
+
+def whole(body: bytes) -> tuple[bytes, Tokens | None]:
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Garbled(f"an answer that is not JSON ({error.msg})") from None
+    if not isinstance(content, dict):
+        raise Garbled("an answer that is no JSON object")
+    if content.get("error") and "choices" not in content and "output" not in content:
+        raise Garbled("an error under the status 200")
+    return body, tokens(content.get("usage"))
+
+
+def in_passing(piece: bytes) -> Tokens | None:
+    """Of an answer too large to be read whole: it tells its tokens near its beginning or its end."""
+    found = _TAIL_USAGE.findall(piece)
+    if not found:
+        return None
+    try:
+        return tokens(orjson.loads(found[-1]))
+    except orjson.JSONDecodeError:
+        return None
+
+
+class Stream:
+    """Fed with what comes, gives back the events that are whole. `finished` only when the protocol's own end was seen:
+    whatever else a connection does, it is no end."""
+
+    __slots__ = ("_held", "_hide_usage", "_rest", "failed", "finished", "pieces", "told")
+
+    def __init__(self, *, hide_usage: bool) -> None:
+        self._hide_usage = hide_usage
+        self._rest = b""
+        self._held = b""
+        self.finished = False
+        self.failed = False
+        """It said itself that something went wrong."""
+        self.told: Tokens | None = None
+        self.pieces = 0
+
+    def feed(self, piece: bytes) -> bytes:
+        """Comments before the first event are held until it: as long as the caller has seen nothing, another upstream
+        can be asked."""
+        told = self._whole_events(piece)
+        if self.pieces or self.finished or self.failed:
+            if self._held:
+                told, self._held = self._held + told, b""
+            return told
+        self._held += told
+        if len(self._held) > MOST_HELD:
+            raise Garbled("nothing but comments")
+        return b""
+
+    def _whole_events(self, piece: bytes) -> bytes:
+        data = self._rest + piece if self._rest else piece
+        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\n\r\n") + 3)
+        if end < 3:
+            if len(data) > LARGEST_EVENT:
+                raise Garbled("an event that does not end")
+            self._rest = data
+            return b""
+        block, self._rest = (data, b"") if end == len(data) else (data[:end], data[end:])
+        if self.pieces and block.startswith(b"data:") and not any(part in block for part in _LOOKED_INTO):
+            self.pieces += block.count(b"\ndata:") + 1
+            return block
+        return self._events(block)
+
+    def _events(self, block: bytes) -> bytes:
+        kept: list[bytes] = []
+        at = 0
+        for separator in _SEPARATOR.finditer(block):
+            event, at, begun = block[at : separator.start()], separator.end(), at
+            if self._event(event.lstrip(b"\r\n")):
+                kept.append(block[begun:at])
+        return block if len(b"".join(kept)) == len(block) else b"".join(kept)
+
+    def _event(self, event: bytes) -> bool:
+        """Whether the caller is shown it."""
+        if not event:
+            return True
+        if not event.startswith(_BEGINNINGS):
+            raise Garbled("a stream of something else than events")
+        data = b"".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
+        if not data:
+            return True
+        if data == b"[DONE]":
+            self.finished = True
+            return True
+        try:
+            content = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise Garbled(f"an event that is not JSON ({error.msg})") from None
+        if not isinstance(content, dict):
+            raise Garbled("an event that is no JSON object")
+        return self._content(content)
+
+    def _content(self, content: dict[str, Any]) -> bool:
+        if content.get("error"):
+            self.failed = True
+            return True
+        if content.get("type") in _ENDS:
+            self.finished = True
+            answer = content.get("response")
+            self.told = tokens(answer.get("usage")) if isinstance(answer, dict) else None
+        told = tokens(content.get("usage"))
+        if told is not None:
+            self.told = told
+            if self._hide_usage and content.get("choices") == []:
+                return False
+        self.pieces += 1
+        return True
+
+    def counted(self) -> Tokens:
+        """An answer that broke off told nothing: what passed is counted, an event a token."""
+        return self.told or Tokens(0, 0, self.pieces)

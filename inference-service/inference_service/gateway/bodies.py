@@ -1,0 +1,97 @@
+"""A body that must say something else in one field is changed there, and is byte for byte the caller's elsewhere."""
+
+import re
+import zlib
+from typing import Any
+
+import orjson
+
+_MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+_USAGE = b'{"stream_options":{"include_usage":true},'
+_PICTURE = re.compile(rb"data:[\w/+.-]{1,60};base64,[A-Za-z0-9+/=_-]*")
+PICTURE_TOKENS = 1_000
+_AFFINITY_LEAST = 500
+_AFFINITY_MOST = 4_000
+"""Characters: a shorter beginning is computed anew as quickly as it is found, and a longer one tells no more."""
+
+
+def with_model(body: bytes, content: dict[str, Any], model: str) -> bytes:
+    if content.get("model") == model:
+        return body
+    found = _MODEL.findall(body)
+    if len(found) == 1 and b"\\u" not in body:
+        return body.replace(found[0], b'"model":' + orjson.dumps(model), 1)
+    return orjson.dumps({**content, "model": model})
+
+
+def with_usage(body: bytes, content: dict[str, Any]) -> bytes:
+    """Asks for a stream's usage where the caller does not."""
+    if asks_usage(content):
+        return body
+    if "stream_options" not in content and b"\\u" not in body[:200]:
+        return _USAGE + body.lstrip()[1:]
+    options = content.get("stream_options")
+    asked = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+    return orjson.dumps({**content, "stream_options": asked})
+
+
+def asks_usage(content: dict[str, Any]) -> bool:
+    options = content.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def affinity(content: dict[str, Any]) -> int | None:
+    """Of what begins a conversation, so that its next turn finds the engine that has computed it already."""
+    messages = content.get("messages")
+    if not isinstance(messages, list):
+        messages = content.get("input")
+    if isinstance(messages, list):
+        beginning = "".join(_text(message)[:_AFFINITY_MOST] for message in _opening(messages))
+    else:
+        prompt = messages if isinstance(messages, str) else content.get("prompt")
+        beginning = prompt if isinstance(prompt, str) else ""
+    if len(beginning) < _AFFINITY_LEAST:
+        return None
+    return zlib.crc32(beginning[:_AFFINITY_MOST].encode(errors="surrogatepass"))
+
+
+def _opening(messages: list[Any]) -> list[Any]:
+    """What stands before the first answer, and so stays the same with each turn; where that is short, the first turns
+    of a conversation that has some already."""
+    for place, message in enumerate(messages[:3]):
+        if isinstance(message, dict) and message.get("role") == "user":
+            opening = messages[: place + 1]
+            if len(messages) > place + 4 and sum(len(_text(one)) for one in opening) < _AFFINITY_LEAST:
+                return messages[: place + 5]
+            return opening
+    return messages[:1]
+
+
+def _text(message: Any) -> str:
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+    return content if isinstance(content, str) else ""
+
+
+def guessed_tokens(body: bytes, content: dict[str, Any]) -> tuple[int, int]:
+    """Of the prompt, and of one answer as far as the caller bounds it: 0 where it does not."""
+    most = content.get("max_completion_tokens") or content.get("max_tokens") or content.get("max_output_tokens")
+    return guessed_prompt(body), most if isinstance(most, int) and 0 < most < 10**7 else 0
+
+
+def guessed_prompt(body: bytes) -> int:
+    """Three bytes a token; a picture costs what pictures do, not its bytes."""
+    size = len(body)
+    if b";base64," in body:
+        pictures = _PICTURE.findall(body)
+        size -= sum(map(len, pictures))
+        return size // 3 + 1 + PICTURE_TOKENS * len(pictures)
+    return size // 3 + 1
+
+
+def answers_asked(content: dict[str, Any]) -> int:
+    prompts = content.get("prompt")
+    several = len(prompts) if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int) else 1
+    each = [content.get(name) for name in ("n", "best_of")]
+    return several * max([1, *(one for one in each if isinstance(one, int) and 0 < one <= 10_000)])

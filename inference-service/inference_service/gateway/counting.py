@@ -1,0 +1,36 @@
+"""Tokens as an upstream tells them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+BYTES_A_TOKEN = 4
+"""Of an answer that tells nothing."""
+MOST_TOKENS = 10**8
+"""More than any answer takes: an upstream that says so is not believed, and what passed is counted."""
+
+
+@dataclass(slots=True)
+class Tokens:
+    """`told`: by the upstream; else counted from what passed."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    told: bool = False
+
+
+def tokens(usage: Any) -> Tokens | None:
+    """Chat, completions and embeddings name them one way, responses another."""
+    if not isinstance(usage, dict):
+        return None
+    given = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
+    made = _count(usage.get("completion_tokens", usage.get("output_tokens", 0)))
+    if given is None or made is None:
+        return None
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    return Tokens(given, min(cached or 0, given), made, told=True)
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else None

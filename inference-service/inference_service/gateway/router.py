@@ -1,0 +1,306 @@
+"""Which model a route takes for a request, and what comes of it."""
+
+import random
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from imts_shared.contracts.routes import (
+    AUTO,
+    Feedback,
+    FeedbackRequest,
+    Result,
+    ResultRequest,
+    RouteSettings,
+)
+from inference_service.gateway.claims import OnBehalf
+from inference_service.gateway.counting import Tokens
+from inference_service.gateway.decided import Decided, Remembered, record_of
+from inference_service.gateway.directory import Caller, Directory, Model
+from inference_service.gateway.errors import Refusal
+from inference_service.gateway.judge import Judge
+from inference_service.gateway.learners import DEFAULT, Learners
+from inference_service.gateway.ledger import Ledger
+from inference_service.gateway.speech import can_say
+from inference_service.routing import decision as deciding
+from inference_service.routing.features import Features
+
+REMEMBERED = 10_000
+AGAIN_SECONDS = 600.0
+AGAIN_QUALITY = 0.25
+AGAIN_WEIGHT = 0.3
+"""Who asks the same once more was not content, most likely."""
+USUAL_OUTPUT_TOKENS = 1_024
+"""Of a caller that bounds its answer by nothing."""
+
+
+class Router:
+    def __init__(self, directory: Directory, learners: Learners, ledger: Ledger, judge: Judge) -> None:
+        self._directory = directory
+        self._learners = learners
+        self._ledger = ledger
+        self._judge = judge
+        self._random = np.random.default_rng()
+        self._made: OrderedDict[str, Remembered] = OrderedDict()
+        self._found: dict[tuple[str | None, str, str], list[Model]] = {}
+        self._found_in: object = None
+        self._asked: OrderedDict[tuple[str, int, int], tuple[str, float]] = OrderedDict()
+
+    def routes(self, caller: Caller, name: str) -> tuple[str, RouteSettings] | None:
+        """The project and settings of the route by this name; a model by this name comes before the built-in route."""
+        project = self._directory.project_of(caller)
+        settings = self._directory.route(project, name)
+        if settings is not None:
+            return project, settings
+        if name == AUTO and self._directory.find_if_there(caller, name) is None:
+            return project, DEFAULT
+        return None
+
+    async def decide(
+        self, caller: Caller, project: str, route: str, settings: RouteSettings, path: str, content: dict[str, Any]
+    ) -> Decided:
+        features = self._learners.extractor(project).extract(content)
+        models = self._candidates(caller, route, settings, path)
+        offers = [_offer(model, features, content) for model in models]
+        learner = self._learners.of(project, route)
+        choice = learner.decide(features, offers, time.time(), self._random)
+        if choice is None:
+            raise Refusal(
+                429,
+                f"The budget of the route `{route}` for this {settings.budget_period} does not afford this request.",
+                code="insufficient_quota",
+                headers={"x-should-retry": "false"},
+            )
+        budget = self._learners.budget(project, route)
+        judged = choice.unsure and settings.judge is not None
+        if judged:
+            assert settings.judge is not None
+            of = OnBehalf(caller, project, route, budget, learner.pacer)
+            try:
+                choice = await self._judge.judged(of, settings.judge, choice, features, content)
+            except BaseException:
+                learner.give_back(choice)
+                raise
+        made = self._remember(caller, project, route, features, choice)
+        made.judged = judged
+        made.budget = budget
+        if budget is not None:
+            affordable = {one.model for one in choice.candidates}
+            made.worst_cost = max(offer.worst_cost or 0.0 for offer in offers if offer.model in affordable)
+        return made
+
+    def analyze(
+        self, caller: Caller, project: str, route: str, settings: RouteSettings, content: dict[str, Any]
+    ) -> Remembered:
+        """For one who asks the model himself, and says afterwards what came of it."""
+        features = self._learners.extractor(project).extract(content)
+        models = self._candidates(caller, route, settings, "/v1/chat/completions")
+        offers = [_offer(model, features, content) for model in models]
+        choice = self._learners.of(project, route).explain(features, offers, self._random)
+        made = self._remember(caller, project, route, features, choice).kept
+        made.told = True
+        self._ledger.decided(made.record)
+        return made
+
+    def _candidates(self, caller: Caller, route: str, settings: RouteSettings, path: str) -> Sequence[Model]:
+        """Looked for once for each snapshot: there may be thousands of models."""
+        if self._found_in is not self._directory.changed:
+            self._found_in = self._directory.changed
+            self._found.clear()
+        which = (caller.bound, route, path)
+        found = self._found.get(which)
+        if found is None:
+            found = self._able(caller, settings, path)
+            if not found:
+                named = f" Its models are {', '.join(settings.models[:10])}." if settings.models else ""
+                raise Refusal(
+                    503,
+                    f"The route `{route}` has no model that could answer now.{named}",
+                    code="no_model",
+                    headers={"retry-after": "5"},
+                )
+            self._found[which] = found
+        return found
+
+    def _able(self, caller: Caller, settings: RouteSettings, path: str) -> list[Model]:
+        of_project = self._directory.of_project(caller)
+        if settings.models:
+            found = [self._directory.find_if_there(of_project, name) for name in settings.models]
+        else:
+            found = list(self._directory.models(of_project))
+        able = [model for model in found if model is not None and _answers(model, path)]
+        awake = [model for model in able if model.engines or model.offers]
+        return awake or able
+
+    def _remember(
+        self, caller: Caller, project: str, route: str, features: Features, choice: deciding.Decision
+    ) -> Decided:
+        now = time.time()
+        identity = f"dec-{random.getrandbits(96):024x}"
+        key_id = caller.key_id
+        kept = Remembered(
+            identity,
+            project,
+            route,
+            key_id,
+            choice.model,
+            lambda: record_of(identity, project, route, key_id, features, choice, now),
+        )
+        self._made[identity] = kept
+        if len(self._made) > REMEMBERED:
+            self._made.popitem(last=False)
+        return Decided(kept, features, choice, now)
+
+    def asked_again(self, made: Decided, body: bytes) -> None:
+        """The same request by the same key, shortly after: a sign against the answer before."""
+        which = (made.kept.key_id, zlib.crc32(body), len(body))
+        before = self._asked.pop(which, None)
+        self._asked[which] = (made.id, made.at)
+        if len(self._asked) > REMEMBERED:
+            self._asked.popitem(last=False)
+        if before is None or made.at - before[1] > AGAIN_SECONDS:
+            return
+        earlier = self._made.get(before[0])
+        if earlier is not None:
+            self.take(
+                earlier,
+                Feedback(
+                    decision_id=earlier.id,
+                    quality=AGAIN_QUALITY,
+                    weight=AGAIN_WEIGHT,
+                    signal="regenerated",
+                    at=datetime.now(UTC),
+                ),
+            )
+
+    def finished(
+        self,
+        made: Decided,
+        answered: str,
+        tokens: Tokens,
+        cost: float,
+        seconds: float | None,
+        *,
+        failed: bool,
+        tried: bool,
+    ) -> None:
+        """`tried`: some model was asked; otherwise nothing is known of the chosen one. What another answered in its
+        place is no result of the decision, but learned from all the same."""
+        kept = made.kept
+        kept.flatten()
+        learner = self._learners.of(kept.project, kept.route)
+        now = time.time()
+        kept.answered, kept.reported = answered, tried
+        own = answered == made.model
+        lost = tried and (failed or not own)
+        learner.learn(
+            deciding.Outcome(
+                made.model,
+                made.features,
+                now,
+                cost=cost if own else 0.0,
+                latency=seconds if own and not failed else None,
+                failed=lost,
+                request=tried,
+                held=made.choice.held,
+            )
+        )
+        if tried and not own:
+            learner.learn(deciding.Outcome(answered, made.features, now, cost=cost, latency=seconds, failed=failed))
+        if tried:
+            told = {
+                "failed": lost,
+                "model": None if own else answered,
+                "cost": cost,
+                "latencySeconds": None if failed or seconds is None else round(seconds, 4),
+                "inputTokens": tokens.input,
+                "outputTokens": tokens.output,
+            }
+            self._ledger.decided(kept.with_result(told))
+            kept.told = True
+
+    def find(self, caller: Caller, decision_id: str) -> Remembered | None:
+        made = self._made.get(decision_id)
+        if made is None or (caller.bound is not None and made.project != caller.bound):
+            return None
+        return made
+
+    def take(self, made: Remembered, feedback: Feedback) -> None:
+        """In force here at once, and told to the others. What came of a decision counts once, and so does each key's
+        rating."""
+        if feedback.result is not None:
+            if made.reported:
+                return
+            made.reported = True
+        if feedback.signal == "rating" and feedback.rating is not None:
+            made.raters = made.raters or set()
+            if feedback.key_id in made.raters:
+                message = "This key has rated the decision already: a rating counts once."
+                raise Refusal(409, message, code="already_rated", param="decisionId")
+            made.raters.add(feedback.key_id)
+        if not made.told:
+            made.told = True
+            self._ledger.decided(made.record)
+        features = made.features()
+        self._learners.of(made.project, made.route).learn(outcome(made.answered or made.model, features, feedback))
+        self._learners.hear_label(made.project, features, feedback.label)
+        self._ledger.judged(feedback)
+
+
+def outcome(model: str, features: Features, feedback: Feedback) -> deciding.Outcome:
+    result = feedback.result
+    return deciding.Outcome(
+        model,
+        features,
+        feedback.at.timestamp(),
+        quality=feedback.quality,
+        weight=feedback.weight,
+        cost=result.cost if result else None,
+        latency=result.latency_seconds if result else None,
+        failed=result.failed if result else False,
+        request=result is not None,
+    )
+
+
+def rating(caller: Caller, said: FeedbackRequest) -> Feedback:
+    return Feedback(
+        **said.model_dump(),
+        quality=None if said.rating is None else deciding.quality_of_rating(said.rating),
+        key_id=caller.key_id,
+        project=caller.bound,
+        at=datetime.now(UTC),
+    )
+
+
+def reported(caller: Caller, said: ResultRequest) -> Feedback:
+    result = Result.model_validate(said.model_dump(exclude={"decision_id"}))
+    return Feedback(
+        decision_id=said.decision_id,
+        signal="reported",
+        result=result,
+        key_id=caller.key_id,
+        project=caller.bound,
+        at=datetime.now(UTC),
+    )
+
+
+def _answers(model: Model, path: str) -> bool:
+    if model.served is not None and model.served.state not in {"failed", "stopped"}:
+        return True
+    return bool(model.engines) or any(can_say(path, offer.target) for offer in model.offers)
+
+
+def _offer(model: Model, features: Features, content: dict[str, Any]) -> deciding.Offer:
+    """What it costs is known by its price and the length of the request; an engine of ours costs nothing."""
+    if not model.offers:
+        return deciding.Offer(model.name, cost=0.0, worst_cost=0.0)
+    most = content.get("max_completion_tokens") or content.get("max_tokens") or content.get("max_output_tokens")
+    output = most if isinstance(most, int) and 0 < most < 10**7 else USUAL_OUTPUT_TOKENS
+    prices = [offer.target.prices for offer in model.offers]
+    worst = max(price.cost(2 * features.length_tokens + 16, 0, output) for price in prices)
+    return deciding.Offer(model.name, worst_cost=worst)

@@ -1,0 +1,34 @@
+"""A request in the words of the upstream that is asked."""
+
+from imts_shared.contracts.providers import ProviderKind
+from inference_service.gateway import answers, bodies, messages
+from inference_service.gateway.orders import Order, Speech
+from inference_service.gateway.targets import Target
+
+STREAMED_USAGE = frozenset({"/v1/chat/completions", "/v1/completions"})
+OF_ENGINES_ALONE = {"/v1/tokenize": "/tokenize", "/v1/detokenize": "/detokenize"}
+
+
+def can_say(order_path: str, target: Target) -> bool:
+    provided = target.provided
+    if provided is None:
+        return True
+    if provided.kind == ProviderKind.anthropic:
+        return order_path == "/v1/chat/completions"
+    return order_path not in OF_ENGINES_ALONE
+
+
+def speech(order: Order, target: Target) -> Speech:
+    provided = target.provided
+    if provided is not None and provided.kind == ProviderKind.anthropic:
+        return messages.speech(order, target)
+    asks = order.stream and target.tells_usage and order.path in STREAMED_USAGE and not order.hears_usage
+    body = order.body
+    if asks:
+        body = bodies.with_usage(body, order.content)
+    path, headers = OF_ENGINES_ALONE.get(order.path, order.path), order.headers
+    if provided is not None:
+        if provided.model != order.content.get("model"):
+            body = bodies.with_model(body, order.content, provided.model)
+        path, headers = order.path.removeprefix("/v1"), {**headers, **dict(provided.headers)}
+    return Speech(path, headers, body, answers.whole, lambda: answers.Stream(hide_usage=asks), asks)

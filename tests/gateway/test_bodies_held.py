@@ -1,0 +1,100 @@
+"""How many bytes of bodies are held at once, over all requests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.gateway.conftest import Served, gateway_process
+from tests.gateway.engines import Engine, engine
+from tests.gateway.platform_side import MEMBER, platform, served
+
+CHAT = "/v1/chat/completions"
+ROOM = 3_000_000
+LARGE = "x" * 1_200_000
+
+
+@pytest.fixture(scope="module")
+async def narrow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    async with platform() as here:
+        settings = {"IMTS_GATEWAY_BODIES_BYTES": str(ROOM), "IMTS_GATEWAY_WHOLE_SECONDS": "60"}
+        with gateway_process(tmp_path_factory.mktemp("gateway"), here.url, **settings) as gateway:
+            await gateway.until_up()
+            yield Served(here, gateway)
+
+
+async def _chat(narrow: Served, model: str, text: str = LARGE) -> tuple[int, Any, Any]:
+    asked = {"model": model, "messages": [{"role": "user", "content": text}]}
+    return await narrow.gateway.post(CHAT, json=asked)
+
+
+async def _until_asked(one: Engine, times: int) -> None:
+    for _ in range(500):
+        if len(one.bodies) >= times:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"the engine was asked {len(one.bodies)} times")
+
+
+async def test_beyond_the_bound_a_large_request_is_asked_to_come_again_and_a_small_one_passes(narrow: Served) -> None:
+    async with engine("slow") as slow, engine("quick") as quick:
+        await narrow.serve(served("slow", slow.url), served("quick", quick.url))
+        slow.go_on.clear()
+        under_way = [asyncio.create_task(_chat(narrow, "slow")) for _ in range(2)]
+        await _until_asked(slow, 2)
+        status, content, headers = await _chat(narrow, "quick")
+        assert (status, content["error"]["code"], content["error"]["type"]) == (503, "gateway_full", "server_error")
+        assert headers["retry-after"] == "1"
+        assert (await _chat(narrow, "quick", "x" * 60_000))[0] == 200
+        assert len(quick.bodies) == 1
+        slow.go_on.set()
+        assert [status for status, _, _ in await asyncio.gather(*under_way)] == [200, 200]
+        assert (await _chat(narrow, "quick"))[0] == 200
+
+
+async def test_one_that_does_not_say_its_length_is_counted_as_it_comes(narrow: Served) -> None:
+    async with engine("slow") as slow:
+        await narrow.serve(served("slow", slow.url))
+        slow.go_on.clear()
+        under_way = [asyncio.create_task(_chat(narrow, "slow")) for _ in range(2)]
+        await _until_asked(slow, 2)
+
+        async def parts() -> AsyncIterator[bytes]:
+            for _ in range(12):
+                yield b" " * 100_000
+
+        status, content, _ = await narrow.gateway.post(CHAT, data=parts())
+        assert (status, content["error"]["code"]) == (503, "gateway_full")
+        slow.go_on.set()
+        await asyncio.gather(*under_way)
+
+
+async def test_what_a_request_took_is_given_back_however_it_ends(narrow: Served) -> None:
+    async with engine("one") as one:
+        await narrow.serve(served("one", one.url))
+        for _ in range(4):
+            status, content, _ = await narrow.gateway.post(CHAT, data=b" " * 1_500_000)
+            assert (status, content["error"]["code"]) == (400, "invalid_json")
+            assert (await _chat(narrow, "nobody"))[0] == 404
+            message = {"message": "x" * 990_000, "model": "one"}
+            assert (await narrow.gateway.post("/api/chat", json=message))[0] == 200
+        one.go_on.clear()
+        for times in range(4):
+            async with aiohttp.ClientSession(narrow.gateway.url) as session:
+                asked = {"model": "one", "messages": [{"role": "user", "content": LARGE}]}
+                headers = {"authorization": f"Bearer {MEMBER}"}
+                gone = asyncio.create_task(session.post(CHAT, json=asked, headers=headers))
+                await _until_asked(one, 5 + times)
+                gone.cancel()
+                await asyncio.gather(gone, return_exceptions=True)
+        one.go_on.set()
+        assert (await _chat(narrow, "one"))[0] == 200
+        async with aiohttp.ClientSession(narrow.gateway.url) as session, session.get("/metrics") as answer:
+            assert "imts_gateway_bodies_bytes 0.0" in await answer.text()
+
+
+async def test_a_body_that_never_finds_room_is_too_large(narrow: Served) -> None:
+    status, content, _ = await narrow.gateway.post(CHAT, data=b" " * (ROOM + 1))
+    assert (status, content["error"]["code"]) == (413, "body_too_large")

@@ -1,0 +1,114 @@
+"""Rates, budgets and providers' limits, at the door and over two gateways, with a real Valkey between them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imts_shared.contracts.access import Role
+from imts_shared.contracts.limits import Limits, Period
+from imts_shared.contracts.providers import ProviderModel, UpstreamLimits
+from imts_shared.contracts.serving import KnownKey, KnownProject
+from tests.gateway.conftest import Served, gateway_process
+from tests.gateway.engines import engine
+from tests.gateway.platform_side import ADMIN, KEYS, known, platform, provider, served
+from tests.gateway.valkey import valkey
+
+CHAT = "/v1/chat/completions"
+LIMITED = "sk-limited-0123456789abcdef"
+
+
+def limited(**limits: Any) -> list[KnownKey]:
+    key = known(LIMITED, Role.inference, "default").model_copy(update={"limits": Limits(**limits)})
+    return [*KEYS, key]
+
+
+@pytest.fixture(scope="module")
+async def two(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[Served]]:
+    with valkey(tmp_path_factory.mktemp("valkey")) as redis:
+        url = redis.url
+        async with platform() as here:
+            homes = [tmp_path_factory.mktemp("gateway") for _ in range(2)]
+            with (
+                gateway_process(homes[0], here.url, IMTS_REDIS_URL=url) as one,
+                gateway_process(homes[1], here.url, IMTS_REDIS_URL=url) as other,
+            ):
+                await asyncio.gather(one.until_up(), other.until_up())
+                yield [Served(here, one), Served(here, other)]
+
+
+async def _serve(two: list[Served], *models: Any, **more: Any) -> None:
+    version = two[0].platform.publish(*models, **more)
+    await asyncio.gather(*(one.gateway.until_knows(version) for one in two))
+
+
+async def test_a_keys_requests_are_counted_over_all_gateways(two: list[Served]) -> None:
+    async with engine("one") as one:
+        await _serve(two, served("tiny", one.url), keys=limited(requests_per_minute=20))
+        found = [await two[number % 2].gateway.post(CHAT, LIMITED, json={"model": "tiny"}) for number in range(30)]
+        assert (await two[0].gateway.chat("tiny", key=ADMIN))[0] == 200, "another key has its own"
+    assert Counter(status for status, _, _ in found) == {200: 20, 429: 10}
+    _, content, headers = found[-1]
+    assert content["error"]["code"] == "rate_limit_exceeded"
+    assert "20 requests a minute" in content["error"]["message"]
+    assert 1 <= int(headers["retry-after"]) <= 61
+    assert found[0][2]["x-ratelimit-limit-requests"] == "20"
+    assert len(one.bodies) == 21
+
+
+async def test_a_budget_of_money_ends_with_the_period(two: list[Served]) -> None:
+    async with engine("cloud") as cloud:
+        model = ProviderModel(name="dear", input_price=0, output_price=2_500)
+        limits = Limits(money_budget=0.5, budget_period=Period.day)
+        await _serve(
+            two,
+            providers=[provider("cloud", cloud.url, model)],
+            projects=[KnownProject(name="default", limits=limits)],
+        )
+        statuses: Counter[int] = Counter()
+        content: Any = None
+        for number in range(80):
+            status, content, _ = await two[number % 2].gateway.post(CHAT, json={"model": "dear", "max_tokens": 4})
+            statuses[status] += 1
+    assert 44 <= statuses[200] <= 50, "at most 50 answers of 0.01 each; what one gateway holds the other lacks"
+    assert statuses[200] + statuses[429] == 80
+    assert content["error"]["code"] in {"insufficient_quota", "rate_limit_exceeded"}
+    assert "today's budget of the project `default`" in content["error"]["message"].lower().replace("the rest of ", "")
+
+
+async def test_a_provider_is_sent_no_more_than_it_may_be(two: list[Served]) -> None:
+    async with engine("small") as small, engine("large") as large:
+        small.pause = large.pause = 0.3
+        limits = UpstreamLimits(concurrency=3)
+        await _serve(
+            two,
+            providers=[
+                provider("small", small.url, ProviderModel(name="tiny", weight=10), limits=limits),
+                provider("large", large.url, ProviderModel(name="tiny", weight=1)),
+            ],
+        )
+        asked = [two[number % 2].gateway.chat("tiny") for number in range(40)]
+        assert {status for status, _ in await asyncio.gather(*asked)} == {200}
+        assert small.most_running <= 3
+        assert len(large.bodies) >= 20
+        await _serve(two, providers=[provider("small", small.url, "tiny", limits=limits)])
+        asked = [two[number % 2].gateway.chat("tiny") for number in range(20)]
+        answers = await asyncio.gather(*asked)
+    statuses = Counter(status for status, _ in answers)
+    assert set(statuses) == {200, 429}
+    assert {content["error"]["code"] for status, content in answers if status == 429} == {"upstream_rate_limited"}
+    assert small.most_running <= 3
+
+
+async def test_it_goes_on_without_redis(tmp_path: Path) -> None:
+    async with platform() as here, engine("one") as one:
+        with gateway_process(tmp_path, here.url) as gateway:
+            await gateway.until_up()
+            door = Served(here, gateway)
+            await door.serve(served("tiny", one.url), keys=limited(requests_per_minute=5))
+            statuses = Counter([(await gateway.chat("tiny", key=LIMITED))[0] for _ in range(8)])
+            assert statuses == {200: 5, 429: 3}
+            assert gateway.log.read_text().count("redis not heard") == 1
