@@ -40,7 +40,8 @@ class WaitTimeout(ImtsError):
 
 
 class ApiProblem(ImtsError):
-    """A problem document (RFC 9457). Programs decide by `code`, people read `detail` and `hint`."""
+    """A problem document (RFC 9457), or an error of the gateway in OpenAI's shape. Programs decide by `code`, people
+    read `detail` and `hint`."""
 
     def __init__(self, status: int, document: dict[str, Any]) -> None:
         self.status = status
@@ -102,4 +103,17 @@ def problem_from(status: int, body: bytes) -> ApiProblem:
     except ValueError:
         document = None
     kind = ServerFault if status >= 500 else _BY_STATUS.get(status, ApiProblem)
-    return kind(status, document if isinstance(document, dict) else {})
+    return kind(status, _as_problem(document) if isinstance(document, dict) else {})
+
+
+def _as_problem(document: dict[str, Any]) -> dict[str, Any]:
+    """The gateway's errors have OpenAI's shape: {"error": {message, type, param, code}}."""
+    error = document.get("error")
+    if not isinstance(error, dict):
+        return document
+    named = {
+        "code": error.get("code") or error.get("type"),
+        "detail": error.get("message"),
+        "field": error.get("param"),
+    }
+    return document | {name: value for name, value in named.items() if isinstance(value, str)}

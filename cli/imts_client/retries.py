@@ -21,7 +21,10 @@ class Retries:
     repeatable: bool
 
     def after_answer(self, tries: int, status: int, headers: Mapping[str, str]) -> float | None:
-        """Seconds until the next try, or None where the answer stands. 429 did nothing, whatever was asked."""
+        """Seconds until the next try, or None where the answer stands. 429 did nothing, whatever was asked; a budget
+        that is used up says in a header of OpenAI's that asking again is in vain."""
+        if headers.get("x-should-retry") == "false":
+            return None
         if tries >= TRIES or not (status == 429 or (self.repeatable and status in _PASSING)):
             return None
         asked = retry_after(headers)

@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
+from imts_cli.commands.platform import gateway as gateway_connected
 from imts_cli.commands.platform import transport as connected
 from imts_cli.main import build
 from tests.cli.relay import Relay, relay_to
@@ -66,7 +67,8 @@ def relay(served: Served) -> Iterator[Relay]:
 
 def environment(url: str, key: str = KEY, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IMTS_")}
-    return kept | {"IMTS_URL": url, "IMTS_API_KEY": key, "COLUMNS": "200"} | more
+    here = {"IMTS_URL": url, "IMTS_GATEWAY_URL": url, "IMTS_API_KEY": key, "COLUMNS": "200"}
+    return kept | here | more
 
 
 @dataclass
@@ -117,6 +119,7 @@ def imts(served: Served) -> Imts:
         cwd: Path | None = None,
     ) -> Ran:
         connected.cache_clear()
+        gateway_connected.cache_clear()
         wanted = env or environment(url or served.url)
         gone = {name: None for name in os.environ if name not in wanted}
         with contextlib.chdir(cwd or Path.cwd()):

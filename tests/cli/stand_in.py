@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from tests.cli.shapes import now, page, problem
 from tests.cli.stand_in_access import add_access
 from tests.cli.stand_in_datasets import add_datasets
+from tests.cli.stand_in_gateway import Gateway, add_gateway
 from tests.cli.stand_in_models import add_models
 from tests.cli.stand_in_sweeps import add_sweeps
 
@@ -35,6 +36,7 @@ class Platform:
         self.projects: dict[str, dict[str, Any]] = {}
         self.tokens: dict[tuple[str, str], str] = {}
         self.webhooks: dict[str, dict[str, Any]] = {}
+        self.gateway = Gateway()
         self.workers: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.faults: list[tuple[int, dict[str, str]]] = []
@@ -94,6 +96,7 @@ def create_app(platform: Platform) -> FastAPI:
     add_models(app, platform)
     add_sweeps(app, platform)
     add_access(app, platform)
+    add_gateway(app, platform)
     return app
 
 

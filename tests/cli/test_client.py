@@ -34,7 +34,8 @@ from tests.cli.conftest import Served
 from tests.cli.relay import Relay
 from tests.cli.stand_in import KEY, Platform
 
-PARTS = ("jobs", "workers", "datasets", "models", "deployments", "sweeps", "keys", "projects", "tokens", "webhooks")
+PARTS = ("jobs", "workers", "datasets", "models", "deployments", "sweeps", "keys", "projects", "tokens", "webhooks",
+         "providers", "routes", "routing", "usage")  # fmt: skip
 
 
 def test_both_clients_say_the_same(served: Served) -> None:

@@ -10,12 +10,16 @@ def register(app: typer.Typer) -> None:
         deployments,
         jobs,
         keys,
+        limits,
         models,
         projects,
+        providers,
         quickstart,
+        routes,
         sweeps,
         tokens,
         train,
+        usage,
         webhooks,
         workers,
     )
@@ -32,6 +36,10 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models.app, name="models")
     app.add_typer(deployments.app, name="deployments")
     app.add_typer(sweeps.app, name="sweeps")
+    app.add_typer(providers.app, name="providers")
+    app.add_typer(routes.app, name="route")
+    app.command("usage", help=usage.HELP)(usage.usage)
+    app.add_typer(limits.app, name="limits")
     app.add_typer(keys.app, name="keys")
     app.add_typer(projects.app, name="projects")
     app.add_typer(tokens.app, name="tokens")

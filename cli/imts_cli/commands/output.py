@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,27 +14,67 @@ def clean(value: Any) -> str:
     return _CONTROL.sub("", "" if value is None else str(value))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], nothing: str) -> None:
-    """Fits a terminal's width; elsewhere nothing is cut, so that scripts read whole ids."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    nothing: str,
+    *,
+    numbers: Collection[str] = (),
+    total: Sequence[Any] | None = None,
+) -> None:
+    """Fits a terminal's width; elsewhere nothing is cut, so that scripts read whole ids. Columns in `numbers` stand to
+    the right; `total` stands below a line."""
     cells = [[clean(value) for value in row] for row in rows]
+    foot = None if total is None else [clean(value) for value in total]
     if not cells:
         print(nothing)
     elif sys.stdout.isatty():
-        _rich_table(columns, cells)
+        _rich_table(columns, cells, numbers, foot)
     else:
-        widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
-        for row in [list(columns), *cells]:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        _plain_table(columns, cells, numbers, foot)
 
 
-def _rich_table(columns: Sequence[str], cells: list[list[str]]) -> None:
+def widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """In columns of a terminal, of which a Chinese character takes two."""
+    from rich.cells import cell_len
+
+    return [max(cell_len(cell) for cell in column) for column in zip(*rows, strict=True)]
+
+
+def _plain_table(
+    columns: Sequence[str], cells: list[list[str]], numbers: Collection[str], foot: list[str] | None
+) -> None:
+    from rich.cells import cell_len
+
+    rows = [list(columns), *cells]
+    room = widths([*rows, foot] if foot else rows)
+    if foot:
+        rows += [["─" * width for width in room], foot]
+    for row in rows:
+        padded = []
+        for name, cell, width in zip(columns, row, room, strict=True):
+            space = " " * (width - cell_len(cell))
+            padded.append(space + cell if name in numbers else cell + space)
+        print("  ".join(padded).rstrip())
+
+
+def _rich_table(
+    columns: Sequence[str], cells: list[list[str]], numbers: Collection[str], foot: list[str] | None
+) -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        grid.add_column(name, no_wrap=name == "ID", overflow="fold")
+    look: dict[str, Any] = {"header_style": "bold", "footer_style": "bold", "pad_edge": False, "show_edge": False}
+    ruled = {"box": SIMPLE, "padding": (0, 1, 0, 0), "show_footer": True} if foot else {"box": None}
+    grid = Table(**look, **ruled)
+    for place, name in enumerate(columns):
+        footer = Text(foot[place]) if foot else ""
+        if name in numbers:
+            grid.add_column(name, footer, justify="right", no_wrap=True)
+        else:
+            grid.add_column(name, footer, no_wrap=name in {"ID", "DAY"}, overflow="fold")
     for row in cells:
         grid.add_row(*(Text(cell) for cell in row))
     Console().print(grid)

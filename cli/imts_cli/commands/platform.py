@@ -30,6 +30,18 @@ def transport() -> "Transport":
     return Transport(find())
 
 
+@functools.cache
+def gateway() -> "Transport":
+    from imts_client.blocking.transport import Transport
+    from imts_client.where import find, find_gateway
+
+    return Transport(find_gateway(find()))
+
+
+def ask_gateway(call: Call[Any]) -> Any:
+    return gateway().fetch(call)
+
+
 def fetch(call: Call[Any]) -> Any:
     return transport().fetch(call)
 

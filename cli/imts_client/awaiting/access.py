@@ -5,8 +5,10 @@ from datetime import datetime
 
 from imts_client.awaiting.transport import AsyncTransport
 from imts_client.calls import access as calls
-from imts_shared.contracts.access import Delivery, Key, NewKey, NewWebhook, Project, Role, Webhook
+from imts_client.calls import limits as limit_calls
+from imts_shared.contracts.access import Delivery, Key, NewKey, NewWebhook, Project, RequestLog, Role, Webhook
 from imts_shared.contracts.jobs import JobKind, JobState
+from imts_shared.contracts.limits import Limits, LimitsAnswer
 
 
 class AsyncKeys:
@@ -20,8 +22,9 @@ class AsyncKeys:
         role: Role | str | None = None,
         project: str | None = None,
         expires_at: datetime | None = None,
+        limits: Limits | None = None,
     ) -> NewKey:
-        return await self._transport.send(calls.create_key(name, role, project, expires_at))
+        return await self._transport.send(calls.create_key(name, role, project, expires_at, limits))
 
     def list(self, *, most: int | None = None) -> AsyncIterator[Key]:
         return self._transport.every(calls.keys(), most)
@@ -29,13 +32,23 @@ class AsyncKeys:
     async def revoke(self, key_id: str) -> Key:
         return await self._transport.send(calls.revoke_key(key_id))
 
+    async def limits(self, key_id: str) -> LimitsAnswer:
+        """With what is spent of them in the running period."""
+        return await self._transport.send(limit_calls.get("keys", key_id))
+
+    async def set_limits(self, key_id: str, limits: Limits) -> LimitsAnswer:
+        """All limits anew: what is left out is no limit."""
+        return await self._transport.send(limit_calls.put("keys", key_id, limits))
+
 
 class AsyncProjects:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
-    async def create(self, name: str, *, running: int | None = None, queued: int | None = None) -> Project:
-        return await self._transport.send(calls.create_project(name, running, queued))
+    async def create(
+        self, name: str, *, running: int | None = None, queued: int | None = None, limits: Limits | None = None
+    ) -> Project:
+        return await self._transport.send(calls.create_project(name, running, queued, limits))
 
     def list(self, *, most: int | None = None) -> AsyncIterator[Project]:
         return self._transport.every(calls.projects(), most)
@@ -43,6 +56,18 @@ class AsyncProjects:
     async def set_quota(self, name: str, **quota: int | None) -> Project:
         """`running=` and `queued=`; what is not named stays, None lifts a limit."""
         return await self._transport.send(calls.set_quota(name, **quota))
+
+    async def limits(self, name: str) -> LimitsAnswer:
+        """With what is spent of them in the running period."""
+        return await self._transport.send(limit_calls.get("projects", name))
+
+    async def set_limits(self, name: str, limits: Limits) -> LimitsAnswer:
+        """All limits anew: what is left out is no limit."""
+        return await self._transport.send(limit_calls.put("projects", name, limits))
+
+    async def set_request_log(self, name: str, level: RequestLog | str) -> Project:
+        """What of its requests at the gateway is kept: off, metadata or full."""
+        return await self._transport.send(limit_calls.set_request_log(name, level))
 
 
 class AsyncWebhooks:

@@ -5,8 +5,10 @@ from datetime import datetime
 
 from imts_client.blocking.transport import Transport
 from imts_client.calls import access as calls
-from imts_shared.contracts.access import Delivery, Key, NewKey, NewWebhook, Project, Role, Webhook
+from imts_client.calls import limits as limit_calls
+from imts_shared.contracts.access import Delivery, Key, NewKey, NewWebhook, Project, RequestLog, Role, Webhook
 from imts_shared.contracts.jobs import JobKind, JobState
+from imts_shared.contracts.limits import Limits, LimitsAnswer
 
 
 class Keys:
@@ -20,8 +22,9 @@ class Keys:
         role: Role | str | None = None,
         project: str | None = None,
         expires_at: datetime | None = None,
+        limits: Limits | None = None,
     ) -> NewKey:
-        return self._transport.send(calls.create_key(name, role, project, expires_at))
+        return self._transport.send(calls.create_key(name, role, project, expires_at, limits))
 
     def list(self, *, most: int | None = None) -> Iterator[Key]:
         return self._transport.every(calls.keys(), most)
@@ -29,13 +32,23 @@ class Keys:
     def revoke(self, key_id: str) -> Key:
         return self._transport.send(calls.revoke_key(key_id))
 
+    def limits(self, key_id: str) -> LimitsAnswer:
+        """With what is spent of them in the running period."""
+        return self._transport.send(limit_calls.get("keys", key_id))
+
+    def set_limits(self, key_id: str, limits: Limits) -> LimitsAnswer:
+        """All limits anew: what is left out is no limit."""
+        return self._transport.send(limit_calls.put("keys", key_id, limits))
+
 
 class Projects:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create(self, name: str, *, running: int | None = None, queued: int | None = None) -> Project:
-        return self._transport.send(calls.create_project(name, running, queued))
+    def create(
+        self, name: str, *, running: int | None = None, queued: int | None = None, limits: Limits | None = None
+    ) -> Project:
+        return self._transport.send(calls.create_project(name, running, queued, limits))
 
     def list(self, *, most: int | None = None) -> Iterator[Project]:
         return self._transport.every(calls.projects(), most)
@@ -43,6 +56,18 @@ class Projects:
     def set_quota(self, name: str, **quota: int | None) -> Project:
         """`running=` and `queued=`; what is not named stays, None lifts a limit."""
         return self._transport.send(calls.set_quota(name, **quota))
+
+    def limits(self, name: str) -> LimitsAnswer:
+        """With what is spent of them in the running period."""
+        return self._transport.send(limit_calls.get("projects", name))
+
+    def set_limits(self, name: str, limits: Limits) -> LimitsAnswer:
+        """All limits anew: what is left out is no limit."""
+        return self._transport.send(limit_calls.put("projects", name, limits))
+
+    def set_request_log(self, name: str, level: RequestLog | str) -> Project:
+        """What of its requests at the gateway is kept: off, metadata or full."""
+        return self._transport.send(limit_calls.set_request_log(name, level))
 
 
 class Webhooks:

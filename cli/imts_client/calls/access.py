@@ -5,9 +5,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from imts_client.calls.call import Call, Listing, path, query
+from imts_client.calls.limits import fields_of
 
 if TYPE_CHECKING:
     from imts_shared.contracts.access import Delivery, Identity, Key, NewKey, NewWebhook, Project, Webhook
+    from imts_shared.contracts.limits import Limits
 
 
 def who_am_i() -> "Call[Identity]":
@@ -15,10 +17,15 @@ def who_am_i() -> "Call[Identity]":
 
 
 def create_key(
-    name: str, role: str | None = None, project: str | None = None, expires_at: datetime | None = None
+    name: str,
+    role: str | None = None,
+    project: str | None = None,
+    expires_at: datetime | None = None,
+    limits: "Limits | None" = None,
 ) -> "Call[NewKey]":
     expiry = expires_at.isoformat() if expires_at else None
-    body = query(name=name, role=role, project=project, expiresAt=expiry)
+    held = fields_of(limits) if limits else None
+    body = query(name=name, role=role, project=project, expiresAt=expiry, limits=held)
     return Call("POST", path("keys"), "access.NewKey", json=body)
 
 
@@ -30,8 +37,11 @@ def revoke_key(key_id: str) -> "Call[Key]":
     return Call("DELETE", path("keys", key_id), "access.Key", repeatable=True)
 
 
-def create_project(name: str, running: int | None = None, queued: int | None = None) -> "Call[Project]":
-    body = query(name=name, maxRunningJobs=running, maxQueuedJobs=queued)
+def create_project(
+    name: str, running: int | None = None, queued: int | None = None, limits: "Limits | None" = None
+) -> "Call[Project]":
+    held = fields_of(limits) if limits else None
+    body = query(name=name, maxRunningJobs=running, maxQueuedJobs=queued, limits=held)
     return Call("POST", path("projects"), "access.Project", json=body)
 
 

@@ -34,7 +34,8 @@ def _plain(value: Any) -> Any:
 
 def _model(answer: str) -> Any:
     module, _, name = answer.partition(".")
-    return getattr(importlib.import_module(f"imts_shared.contracts.{module}"), name)
+    place = "imts_client.answers" if module == "answers" else f"imts_shared.contracts.{module}"
+    return getattr(importlib.import_module(place), name)
 
 
 def _parsed(answer: str, document: Any) -> Any:
@@ -50,7 +51,8 @@ def _parsed(answer: str, document: Any) -> Any:
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """`answer` names the contract that the answer follows, `module.Class`; '' where there is none.
+    """`answer` names the contract that the answer follows, `module.Class`, or one of `imts_client.answers`; '' where
+    there is none.
 
     The name is looked up when an answer is parsed, so that a command which prints plain JSON loads no models.
     """
@@ -59,7 +61,7 @@ class Call(Generic[T]):
     path: str
     answer: str = ""
     params: Query = field(default_factory=dict)
-    json: Any = None
+    json: Any = field(default=None, repr=False)
     form: Mapping[str, str] = field(default_factory=dict)
     upload: Upload | None = None
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,44 @@
+"""What was asked of models, counted."""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+from imts_client.blocking.transport import Transport
+from imts_client.calls import limits as calls
+from imts_shared.contracts.usage import UsageLine, UsagePage
+
+
+class Usage:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(
+        self,
+        *,
+        by: Sequence[str] = ("day", "model"),
+        since: date | None = None,
+        until: date | None = None,
+        project: str | None = None,
+        key: str | None = None,
+        model: str | None = None,
+        upstream: str | None = None,
+        most: int | None = None,
+    ) -> Iterator[UsageLine]:
+        """A line for each of `by`: day, key, model, project, upstream. Days are UTC's; `until` counts."""
+        listing = calls.usage(by, since, until, project=project, key=key, model=model, upstream=upstream)
+        return self._transport.every(listing, most)
+
+    def total(
+        self,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        project: str | None = None,
+        key: str | None = None,
+        model: str | None = None,
+        upstream: str | None = None,
+    ) -> UsageLine:
+        """All of it in one line."""
+        listing = calls.usage((), since, until, project=project, key=key, model=model, upstream=upstream, limit=1)
+        page: UsagePage = self._transport.send(listing.call())
+        return page.total
