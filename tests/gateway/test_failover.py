@@ -173,7 +173,7 @@ async def test_nonsense_before_the_caller_saw_anything_is_tried_elsewhere(
     door: Served, behave: Wire, stream: bool
 ) -> None:
     async with wire(behave) as bad, engine("good") as good:
-        for number in range(6):
+        for number in range(100):
             await door.serve(served("tiny", f"{bad.url}#{number}", f"{good.url}#{number}"))
             async with (
                 aiohttp.ClientSession(door.gateway.url, headers={"authorization": f"Bearer {MEMBER}"}) as session,
@@ -181,8 +181,10 @@ async def test_nonsense_before_the_caller_saw_anything_is_tried_elsewhere(
             ):
                 assert answer.status == 200
                 assert "good" in await answer.text()
-        assert len(good.bodies) == 6
-        assert bad.asked > 0
+            assert len(good.bodies) == number + 1
+            if bad.asked:
+                break
+        assert bad.asked, "one of the two is taken by chance"
 
 
 async def test_a_conversation_goes_on_where_it_began(door: Served) -> None:

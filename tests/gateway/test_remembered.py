@@ -5,6 +5,7 @@ import pytest
 
 from imts_shared.contracts.access import Role
 from imts_shared.contracts.serving import Snapshot
+from inference_service.gateway.afterwards import Afterwards
 from inference_service.gateway.counting import Tokens
 from inference_service.gateway.directory import Caller, Directory
 from inference_service.gateway.learners import Learners
@@ -26,7 +27,7 @@ def test_a_decision_is_encoded_once_its_request_has_ended(tried: bool) -> None:
         def decided(self, decision: bytes) -> None:
             told.append(decision)
 
-    router = Router(directory, learners, Heard(), judge=None)  # type: ignore[arg-type]
+    router = Router(directory, learners, Heard(), None, Afterwards())  # type: ignore[arg-type]
     features = learners.extractor("default").extract({"messages": [{"role": "user", "content": "Hello"}]})
     choice = learners.of("default", "mine").explain(features, [Offer("one"), Offer("other")], np.random.default_rng(1))
     made = router._remember(Caller("k", Role.inference, "default"), "default", "mine", features, choice)

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from imts_shared.contracts.deployments import Phase
+from inference_service.engines.progress import told
 from inference_service.engines.vllm import PLUGIN
 from tests.inference import files
 from tests.inference.plane import Plane, revision
@@ -81,7 +83,9 @@ def chat(url: str, content: str, model: str = "smol", **more: Any) -> dict[str, 
 
 def test_it_tells_how_far_it_is_and_answers(url: str, plane: Plane) -> None:
     phases = [phase for name, state, phase in plane.phases if name == "smol/1" and state == "starting"]
-    assert {"installing engine", "launching engine", "loading weights", "warming up"} <= set(phases)
+    assert {"installing engine", "launching engine", "loading weights"} <= set(phases)
+    warming = [line for line in plane.lines if (said := told(line["text"])) and said.phase == Phase.warming]
+    assert warming, "told by this line alone where it lasts less than a beat"
     assert chat(url, "What is the capital of France?")["message"]["content"] == "The capital of France is Paris."
 
 

@@ -18,6 +18,7 @@ from imts_shared.contracts.routes import (
     ResultRequest,
     RouteSettings,
 )
+from inference_service.gateway.afterwards import Afterwards
 from inference_service.gateway.claims import OnBehalf
 from inference_service.gateway.counting import Tokens
 from inference_service.gateway.decided import Decided, Remembered, record_of
@@ -40,11 +41,14 @@ USUAL_OUTPUT_TOKENS = 1_024
 
 
 class Router:
-    def __init__(self, directory: Directory, learners: Learners, ledger: Ledger, judge: Judge) -> None:
+    def __init__(
+        self, directory: Directory, learners: Learners, ledger: Ledger, judge: Judge, afterwards: Afterwards
+    ) -> None:
         self._directory = directory
         self._learners = learners
         self._ledger = ledger
         self._judge = judge
+        self._afterwards = afterwards
         self._random = np.random.default_rng()
         self._made: OrderedDict[str, Remembered] = OrderedDict()
         self._found: dict[tuple[str | None, str, str], list[Model]] = {}
@@ -69,6 +73,12 @@ class Router:
         offers = [_offer(model, features, content) for model in models]
         learner = self._learners.of(project, route)
         choice = learner.decide(features, offers, time.time(), self._random)
+        if self._afterwards and (choice is None or len(choice.candidates) < len(offers)):
+            # The budget affords not all, but what it holds for requests that have ended was not spent.
+            self._afterwards.all()
+            if choice is not None:
+                learner.give_back(choice)
+            choice = learner.decide(features, offers, time.time(), self._random)
         if choice is None:
             raise Refusal(
                 429,
