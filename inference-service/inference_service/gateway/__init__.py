@@ -1,6 +1,7 @@
 """The OpenAI-compatible door: who asks, which engine answers, and the bytes between the two.
 
-app        the ASGI app: paths, health, what is answered to whom
+callers    HTTP as callers speak it: their connections, requests and answers
+app        all of it together: paths, health, what is answered to whom
 api        what is answered beside OpenAI's paths; forward: what the control plane answers
 requests   the body, read within bounds, and the fields of it that matter here; bodies: another word in it
 directory  keys, names, providers and engines as the newest snapshot has them; feed: how it comes and is kept

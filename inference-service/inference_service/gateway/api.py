@@ -19,7 +19,7 @@ from inference_service.gateway.reply import Reply
 from inference_service.gateway.requests import Incoming, read_json
 from inference_service.gateway.router import Router, rating, reported
 from inference_service.gateway.targets import Offer
-from inference_service.gateway.within import Heard, given
+from inference_service.gateway.within import Given, Heard
 
 _Asked = TypeVar("_Asked", bound=Request)
 SMALL_BODY_SECONDS = 30.0
@@ -215,9 +215,9 @@ class Api:
             name: value for name in ("max_tokens", "temperature") if (value := getattr(asked, name)) is not None
         }
         heard = Heard()
-        inner = Reply(heard.send, identity)
+        inner = Reply(heard, identity)
         kept = {name: value for name, value in headers.items() if name not in {b"content-length", b"content-encoding"}}
-        asked_within = given(orjson.dumps(content), incoming)
+        asked_within = incoming.same_caller(Given(orjson.dumps(content)))
         try:
             await self._door.serve(CHAT, kept, identity, asked_within, inner)
         except Cut:
@@ -225,10 +225,10 @@ class Api:
         finally:
             asked_within.let_go()
         if heard.status != 200:
-            await reply.whole(heard.status, b"application/json", heard.body, heard.said(b"retry-after"))
+            await reply.whole(heard.status, b"application/json", heard.whole, heard.said(b"retry-after"))
             return
         try:
-            answer = orjson.loads(heard.body)
+            answer = orjson.loads(heard.whole)
             message = dict(answer["choices"][0]["message"])
         except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
             message_told = "The model's answer is no chat completion."

@@ -1,4 +1,4 @@
-"""The gateway as an ASGI app, by hand: on this path every layer is paid for by every request."""
+"""The gateway as a whole: what it is made of, and which part answers what."""
 
 import asyncio
 import contextlib
@@ -19,6 +19,7 @@ from inference_service.gateway import metrics
 from inference_service.gateway.accounts import Accounts
 from inference_service.gateway.afterwards import Afterwards
 from inference_service.gateway.api import Api
+from inference_service.gateway.callers import Request
 from inference_service.gateway.claims import Claims
 from inference_service.gateway.connections import Connections
 from inference_service.gateway.control_plane import ControlPlane
@@ -28,7 +29,6 @@ from inference_service.gateway.errors import Cut, Refusal
 from inference_service.gateway.exchange import Limits
 from inference_service.gateway.feed import Feed
 from inference_service.gateway.forward import Forward, is_forwarded
-from inference_service.gateway.heads import CONNECTION
 from inference_service.gateway.holding import Holding
 from inference_service.gateway.judge import Judge
 from inference_service.gateway.learners import Learners
@@ -37,15 +37,15 @@ from inference_service.gateway.lessons import Hearing
 from inference_service.gateway.memory import keep_calm, set_aside
 from inference_service.gateway.quota import Quota
 from inference_service.gateway.replay import Replay
-from inference_service.gateway.reply import Reply, Send, request_id
-from inference_service.gateway.requests import CallerGone, Incoming, Receive
+from inference_service.gateway.reply import Reply, request_id
+from inference_service.gateway.requests import CallerGone, Incoming
 from inference_service.gateway.router import Router
 from inference_service.gateway.tracing import Tracing
 from inference_service.gateway.tries import Tries
 from inference_service.gateway.waiting import Patience, Waiting, Waker
 from inference_service.settings import InferenceSettings
 
-Scope = dict[str, Any]
+Message = dict[str, Any]
 Headers = dict[bytes, bytes]
 
 JSON = b"application/json"
@@ -74,13 +74,12 @@ class Gateway:
             "/info": self._info,
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-        elif scope["type"] == "http":
-            await self._request(scope, receive, send)
-
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def __call__(
+        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        """ASGI's, for the server to say when all begins and ends; requests come to `answer`."""
+        if scope["type"] != "lifespan":
+            raise RuntimeError(f"{scope['type']} does not come this way")
         await receive()
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
@@ -134,15 +133,12 @@ class Gateway:
         set_aside()
         _in_background(stack, keep_calm(self._directory), "the collector is not kept calm")
 
-    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Headers = dict(scope["headers"])
-        identity = request_id(headers.get(b"x-request-id"))
-        connection = scope[CONNECTION]
-        reply = Reply(send, identity, connection.together.hold, connection.has_room)
-        get = scope["method"] == "GET"
-        incoming = Incoming(receive, connection.leave, self._holding, complete=get, arrived=connection.body_arrived)
+    async def answer(self, request: Request) -> None:
+        identity = request_id(request.headers.get(b"x-request-id"))
+        reply = Reply(request, identity)
+        incoming = Incoming(request, request.leave, self._holding)
         try:
-            await self._dispatch(scope, headers, identity, incoming, reply)
+            await self._dispatch(request, identity, incoming, reply)
         except (CallerGone, Cut):
             return
         except Refusal as refusal:
@@ -154,10 +150,8 @@ class Gateway:
         finally:
             incoming.let_go()
 
-    async def _dispatch(
-        self, scope: Scope, headers: Headers, identity: bytes, incoming: Incoming, reply: Reply
-    ) -> None:
-        path, method = scope["path"], scope["method"]
+    async def _dispatch(self, request: Request, identity: bytes, incoming: Incoming, reply: Reply) -> None:
+        path, method, headers = request.path, request.method, request.headers
         if path in PATHS:
             _only("POST", method)
             assert self._door is not None
@@ -166,11 +160,10 @@ class Gateway:
             _only("GET", method)
             await self._models(path, headers, reply)
         elif path.startswith("/api/") or path == "/models":
-            await self._beside(scope, headers, identity, incoming, reply)
-        elif is_forwarded(scope["raw_path"].decode("latin-1")):
+            await self._beside(request, identity, incoming, reply)
+        elif is_forwarded(request.raw_path):
             assert self._forward is not None
-            query = scope["query_string"]
-            await self._forward.pass_on(method, path, query, headers, identity, incoming, reply)
+            await self._forward.pass_on(method, path, request.query, headers, identity, incoming, reply)
         elif path.startswith(RESPONSES):
             raise _not_stored()
         elif path == "/metrics":
@@ -183,8 +176,8 @@ class Gateway:
         else:
             raise Refusal(404, f"Nothing answers at {method} {path[:200]}.", code="unknown_url")
 
-    async def _beside(self, scope: Scope, headers: Headers, identity: bytes, incoming: Incoming, reply: Reply) -> None:
-        path, method = scope["path"], scope["method"]
+    async def _beside(self, request: Request, identity: bytes, incoming: Incoming, reply: Reply) -> None:
+        path, method, headers = request.path, request.method, request.headers
         assert self._api is not None
         self._afterwards.all()
         if path == "/models":
@@ -192,7 +185,7 @@ class Gateway:
             await self._api.models(headers, reply)
         elif path == "/api/routing/stats":
             _only("GET", method)
-            await self._api.stats(headers, scope["query_string"].decode("latin-1"), reply)
+            await self._api.stats(headers, request.query.decode("latin-1"), reply)
         elif path == "/api/chat":
             _only("POST", method)
             await self._api.chat(headers, identity, incoming, reply)

@@ -1,12 +1,15 @@
 """The gateway's process: one event loop, one door."""
 
+import asyncio
 import os
 import sys
+from functools import partial
+from typing import cast
 
 import uvicorn
 
 from imts_shared.logs import start_logging
-from inference_service.gateway.heads import BoundedHeads
+from inference_service.gateway.callers import CallerConnection
 from inference_service.settings import settings
 
 KEEP_ALIVE_SECONDS = 75
@@ -24,14 +27,15 @@ def main() -> None:
 
     config = settings()
     start_logging("gateway", config.log_level, config.log_format)
-    BoundedHeads.head_seconds = config.gateway_head_seconds
     sys.setswitchinterval(SWITCH_SECONDS)
+    gateway = Gateway(config)
+    connection = partial(CallerConnection, gateway.answer, config.gateway_head_seconds)
     uvicorn.run(
-        Gateway(config),
+        gateway,
         host=config.host,
         port=config.inference_port,
         loop="uvloop",
-        http=BoundedHeads,
+        http=cast(type[asyncio.Protocol], connection),
         ws="none",
         lifespan="on",
         log_config=None,

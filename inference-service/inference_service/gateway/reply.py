@@ -3,12 +3,10 @@
 import random
 import re
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
 from inference_service.gateway.errors import Headers, Refusal, error_content
-
-Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
 
 KEPT_BYTES = 2**20
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,200}")
@@ -21,21 +19,26 @@ def request_id(given: bytes | None) -> bytes:
     return b"req-%024x" % random.getrandbits(96)
 
 
-class Reply:
-    __slots__ = ("_has_room", "_hold", "_id", "_made_later", "_send", "_told", "began_at", "events", "kept", "status")
+class Way(Protocol):
+    """By which an answer reaches its caller."""
 
-    def __init__(
-        self,
-        send: Send,
-        identity: bytes,
-        hold: Callable[[], None] | None = None,
-        has_room: Callable[[], bool] | None = None,
-    ) -> None:
-        """`hold`: called before a head, so that it goes out with the body's beginning: see together.py. `has_room`:
-        whether `send` need not wait for the caller to read."""
-        self._send = send
-        self._has_room = has_room
-        self._hold = hold
+    @property
+    def paused(self) -> bool:
+        """The caller has much to read already; `room` waits until it has read."""
+        ...
+
+    async def room(self) -> None: ...
+
+    def head(self, status: int, headers: Headers) -> None: ...
+
+    def body(self, piece: bytes, *, last: bool) -> None: ...
+
+
+class Reply:
+    __slots__ = ("_id", "_made_later", "_told", "_way", "began_at", "events", "kept", "status")
+
+    def __init__(self, way: Way, identity: bytes) -> None:
+        self._way = way
         self._id = identity
         self._told: dict[bytes, bytes] = {}
         self._made_later: Callable[[], Headers] | None = None
@@ -75,41 +78,35 @@ class Reply:
 
     async def start(self, status: int, headers: Headers) -> None:
         self.prepare()
-        self.status = status
         self.events = any(name.lower() == b"content-type" and b"event-stream" in value for name, value in headers)
-        told = [*headers, (b"x-request-id", self._id), *self._told.items()]
-        if self._hold is not None:
-            self._hold()
-        await self._send({"type": "http.response.start", "status": status, "headers": told})
+        self._way.head(status, [*headers, (b"x-request-id", self._id), *self._told.items()])
+        self.status = status
 
     async def flush(self) -> None:
         """The head alone, where nobody knows when a body begins."""
-        await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+        self._way.body(b"", last=False)
 
     async def piece(self, body: bytes) -> None:
-        if self.kept is not None:
-            self._remember(body)
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
-        if not self.began_at:
-            self.began_at = time.perf_counter()
+        await self._pass(body, last=False)
 
     def piece_now(self, body: bytes) -> bool:
         """Without waiting for anything; False where that cannot be, and nothing is said then."""
-        if self._has_room is None or not self._has_room():
+        if self._way.paused:
             return False
         if self.kept is not None:
             self._remember(body)
-        sending = self._send({"type": "http.response.body", "body": body, "more_body": True})
-        try:
-            sending.send(None)
-        except StopIteration:
-            return True
-        raise RuntimeError("the server waits for a caller that reads")
+        self._way.body(body, last=False)
+        return True
 
     async def end(self, body: bytes = b"") -> None:
+        await self._pass(body, last=True)
+
+    async def _pass(self, body: bytes, *, last: bool) -> None:
         if self.kept is not None:
             self._remember(body)
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        if self._way.paused:
+            await self._way.room()
+        self._way.body(body, last=last)
         if not self.began_at:
             self.began_at = time.perf_counter()
 

@@ -1,9 +1,9 @@
 """A request's body: read within bounds, parsed once, and passed on as it came."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -13,7 +13,6 @@ from inference_service.gateway.holding import SMALL_BYTES, Holding
 LARGE_BODY = 2**20
 MOST_PARTS = 500_000
 """Each takes many times its bytes when it is parsed."""
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class CallerGone(Exception):
@@ -28,28 +27,38 @@ class Asked:
     content: dict[str, Any]
 
 
+class Body(Protocol):
+    """As it comes. `size`: of what has come and was not taken. `arrived`: all of it has come."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def arrived(self) -> bool: ...
+
+    def taken(self) -> bytes: ...
+
+    async def come(self) -> None:
+        """Until there is more of it, or all. Raises CallerGone."""
+        ...
+
+
 class Incoming:
-    """What comes from the caller. `complete`: nothing of the body is still to come."""
+    """What comes from the caller."""
 
-    __slots__ = ("_arrived", "_held", "_holding", "_leave", "_receive", "complete")
+    __slots__ = ("_body", "_held", "_holding", "_leave")
 
-    def __init__(
-        self,
-        receive: Receive,
-        leave: set[Callable[[], None]],
-        holding: Holding,
-        *,
-        complete: bool,
-        arrived: bool = False,
-    ) -> None:
-        """`leave`: the calls that the caller's connection makes when it is gone. `arrived`: the body need not be waited
-        for."""
-        self._receive = receive
+    def __init__(self, body: Body, leave: set[Callable[[], None]], holding: Holding) -> None:
+        """`leave`: the calls that the caller's connection makes when it is gone."""
+        self._body = body
         self._leave = leave
         self._holding = holding
         self._held = 0
-        self._arrived = arrived
-        self.complete = complete
+
+    @property
+    def complete(self) -> bool:
+        """Nothing of the body is still to come."""
+        return self._body.arrived and not self._body.size
 
     def let_go(self) -> None:
         """Its body is needed no more: to be called once the request has ended, however it did."""
@@ -63,7 +72,7 @@ class Incoming:
             if int(announced) > largest:
                 raise _too_large(largest)
             self._holding.expects(int(announced))
-        if self._arrived:
+        if self._body.arrived:
             return await self._collect(largest)
         try:
             async with asyncio.timeout(seconds):
@@ -90,12 +99,10 @@ class Incoming:
         self._held = size
 
     async def part(self) -> bytes:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self.complete = True
-            raise CallerGone
-        self.complete = not message.get("more_body")
-        return bytes(message.get("body", b""))
+        body = self._body
+        if not (body.size or body.arrived):
+            await body.come()
+        return body.taken()
 
     async def discard(self, seconds: float) -> None:
         """Reads on for a moment, so that a caller in the midst of sending comes to read the refusal: a connection that
@@ -107,9 +114,9 @@ class Incoming:
         except (TimeoutError, CallerGone):
             return
 
-    def same_caller(self, receive: Receive) -> "Incoming":
+    def same_caller(self, body: Body) -> "Incoming":
         """Another request of the same caller, made within."""
-        return Incoming(receive, self._leave, self._holding, complete=False)
+        return Incoming(body, self._leave, self._holding)
 
     def while_there(self, seconds: float | None = None) -> "WhileThere":
         return WhileThere(self._leave, seconds)
