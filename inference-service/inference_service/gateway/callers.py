@@ -5,6 +5,7 @@ A request's head is bounded in size and time before there is a request that anyb
 """
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -23,6 +24,10 @@ UNREAD_BYTES = 64 * 2**10
 """Of a body that comes faster than it is taken."""
 LARGE = 64 * 2**10
 """What is larger is not copied in order to go out in one write."""
+
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
+"""A caller that reads nothing, or is there no more, is not waited for: a connection does not end before what was
+written to it has gone."""
 
 _STATUS = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
 _WITHOUT_BODY = frozenset({204, 304})
@@ -65,8 +70,8 @@ class Request:
         self.task: asyncio.Task[None] | None = None
         self._parts: list[bytes] = []
         self._waiters: list[asyncio.Future[None]] = []
-        self._asks_to_go_on = headers.get(b"expect", b"").lower() == b"100-continue"
-        self._head = b""
+        self._asks_to_go_on = in_chunks and headers.get(b"expect", b"").lower() == b"100-continue"
+        self._head: bytes | None = None
         self._chunks = False
         self._silent = False
         self._left = -1
@@ -76,6 +81,7 @@ class Request:
         return self._connection.leave
 
     def came(self, part: bytes) -> None:
+        self._asks_to_go_on = False
         self._parts.append(part)
         self.size += len(part)
         self.wake()
@@ -90,7 +96,7 @@ class Request:
 
     async def come(self) -> None:
         """Until there is more of the body, or all of it."""
-        if self._asks_to_go_on and not (self._head or self.answered):
+        if self._asks_to_go_on and not self.arrived:
             self._asks_to_go_on = False
             self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (self.size or self.arrived):
@@ -109,6 +115,8 @@ class Request:
 
     def head(self, status: int, headers: Headers) -> None:
         """It goes out with the beginning of the body: each write wakes up both sides."""
+        if self._head == b"":
+            raise RuntimeError("the answer has begun already")
         lines = [_STATUS.get(status) or b"HTTP/1.1 %d \r\n" % status]
         length = -1
         for name, value in (*self._connection.server.default_headers, *headers):
@@ -119,24 +127,24 @@ class Request:
             if lower == b"content-length":
                 length = int(value)
             lines.append(b"%b: %b\r\n" % (lower, value))
-        self._silent = self.method == "HEAD" or status in _WITHOUT_BODY
-        if length < 0 and not self._silent:
-            if self.in_chunks:
-                self._chunks = True
-                lines.append(b"transfer-encoding: chunked\r\n")
-            else:
-                self.keep_alive = False
+        silent = self.method == "HEAD" or status in _WITHOUT_BODY
+        chunks = length < 0 and not silent and self.in_chunks
+        if chunks:
+            lines.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         head = b"".join(lines)
         if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
             raise ValueError("a header that would begin another one")
-        self._left = length
+        self._silent, self._chunks, self._left = silent, chunks, length
+        self._asks_to_go_on = False
         self._head = head + b"\r\n"
 
     def body(self, piece: bytes, *, last: bool) -> None:
         """To be called after `head`. Without a piece what was held of the answer goes out."""
         head, self._head = self._head, b""
+        if head is None or self.answered:
+            raise RuntimeError("the answer has not begun, or has ended")
         if self._silent:
             self._connection.write(head)
         elif self._chunks:
@@ -192,12 +200,11 @@ class CallerConnection(asyncio.Protocol):
         self._answer = answer
         self._head_seconds = head_seconds
         self._idle_seconds = config.timeout_keep_alive
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
-        # What follows a request that closes the connection is none of our concern: its answer is given all the same.
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parser: httptools.HttpRequestParser | None = self._new_parser()
         self._transport: asyncio.Transport
         self._in_head = False
-        self._head_bytes = 0
+        self._got_on = False
+        self._around_bytes = 0
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._reading: Request | None = None
@@ -210,6 +217,9 @@ class CallerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if _USER_TIMEOUT is not None:
+            patience = int(self._idle_seconds * 1_000)
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, patience)
         self.server.connections.add(self)  # type: ignore[arg-type] # uvicorn names its own protocols alone
         self._close_in(self._head_seconds)
 
@@ -243,30 +253,53 @@ class CallerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._parser is None:
             return
+        self._got_on = False
+        unread: bytes | memoryview = data
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            if self._reading is not None:
-                self._reading.keep_alive = False
+            while unread:
+                try:
+                    self._parser.feed_data(unread)
+                    break
+                except httptools.HttpParserUpgrade as upgrade:
+                    unread = memoryview(unread)[upgrade.args[0] :]
+                    self._stay(self._parser.get_http_version())
         except httptools.HttpParserError:
             self._refuse(400, "Invalid HTTP request received.", "invalid_http")
             return
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
-                self._refuse(
-                    431, f"The request's headers are larger than {HEAD_BYTES} bytes: send less.", "head_too_large"
-                )
-            elif self._idle:
-                self._idle = False
-                self._close_in(self._head_seconds)
+        # A head, the end of a body, and what stands between its chunks: the parser keeps what has not ended yet.
+        self._around_bytes = 0 if self._got_on else self._around_bytes + len(data)
+        if self._around_bytes > HEAD_BYTES:
+            self._refuse(431, f"The request's headers are larger than {HEAD_BYTES} bytes: send less.", "head_too_large")
+            return
+        if self._in_head and self._idle:
+            self._idle = False
+            self._close_in(self._head_seconds)
         if self._waiting:
             if self._answering is None:
                 self._go_on()
             self.read_on()
 
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        """What follows a request that closes the connection is none of our concern: its answer is given all the
+        same."""
+        parser = httptools.HttpRequestParser(self)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def _stay(self, version: str) -> None:
+        """There is no other protocol here. A parser that has seen the wish for one takes the request's body for its
+        beginning, so another one gets the head without it."""
+        request = self._waiting.pop()
+        if request.method == "CONNECT":
+            raise httptools.HttpParserError("no tunnels")
+        headers = [b"%b: %b\r\n" % one for one in request.headers.items() if one[0] != b"upgrade"]
+        self._parser = self._new_parser()
+        self._parser.feed_data(
+            b"%b %b HTTP/%b\r\n%b\r\n" % (request.method.encode(), self._url, version.encode(), b"".join(headers))
+        )
+
     def on_message_begin(self) -> None:
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = True
         self._url, self._headers = b"", {}
 
     def on_url(self, url: bytes) -> None:
@@ -276,15 +309,11 @@ class CallerConnection(asyncio.Protocol):
         """Behind a body there may be more of them, which nobody reads here."""
         if self._in_head:
             self._headers[name.lower()] = value
-            return
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > HEAD_BYTES:
-            self._transport.abort()
 
     def on_headers_complete(self) -> None:
         parser, url = self._parser, self._url
         assert parser is not None
-        self._in_head, self._head_bytes = False, 0
+        self._in_head, self._got_on = False, True
         if url.startswith(b"/") and b"#" not in url:
             path, _, query = url.partition(b"?")
         else:
@@ -303,6 +332,7 @@ class CallerConnection(asyncio.Protocol):
         self._waiting.append(self._reading)
 
     def on_body(self, body: bytes) -> None:
+        self._got_on = True
         reading = self._reading
         if reading is not None and not reading.answered:
             reading.came(body)
@@ -365,7 +395,9 @@ class CallerConnection(asyncio.Protocol):
         finally:
             assert request.task is not None
             self.server.tasks.discard(request.task)
+            request.task = None
             if not request.answered:
+                self._answering = None
                 self._transport.close()
 
     def _close_in(self, seconds: float) -> None:
@@ -390,8 +422,11 @@ class CallerConnection(asyncio.Protocol):
             self._transport.close()
 
     def _refuse(self, status: int, message: str, code: str) -> None:
-        """Only where no answer is due: bytes in the midst of one, or in its place, would be taken for its own."""
+        """Only where no answer to another request is due: bytes in the midst of that, or in its place, would be taken
+        for its own."""
         self._due = None
+        if self._waiting and not self._waiting[-1].arrived:
+            self._waiting.pop()
         if self._answering is None and not self._waiting:
             body = error_content(status, message, code)
             self.write(
