@@ -158,7 +158,7 @@ async def test_a_head_has_its_time_however_it_drips(reused: bool, drips: bool) -
             begun = now()
         caller.say(GET[:-2] + b"x: ")
         if drips:
-            await until(lambda: caller.say(b"y") or not served.state.connections)
+            await until(lambda: not served.state.connections or caller.say(b"y"))
         else:
             told = await caller.rest()
             assert told.startswith(b"HTTP/1.1 408 ")

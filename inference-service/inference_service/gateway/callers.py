@@ -142,9 +142,9 @@ class Request:
 
     def body(self, piece: bytes, *, last: bool) -> None:
         """To be called after `head`. Without a piece what was held of the answer goes out."""
-        head, self._head = self._head, b""
-        if head is None or self.answered:
+        if self._head is None or self.answered:
             raise RuntimeError("the answer has not begun, or has ended")
+        head, self._head = self._head, b""
         if self._silent:
             self._connection.write(head)
         elif self._chunks:
