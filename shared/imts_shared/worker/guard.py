@@ -14,10 +14,14 @@ import resource
 import select
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum
+from pathlib import Path
 from time import monotonic
 from typing import NoReturn
+
+LOOK_SECONDS = 5.0
 
 
 class Command(bytes, Enum):
@@ -52,6 +56,48 @@ def wake_on_child_end() -> int:
     return reading
 
 
+class Starved:
+    """Threads of an engine that the system has forgotten. Linux was seen (6.18, two busy cores) to leave one that is
+    ready to run without any time for minutes on end, until it is moved to another core."""
+
+    def __init__(self, engine: int, proc: Path = Path("/proc")) -> None:
+        self._engine = engine
+        self._proc = proc
+        self._ran: dict[Path, str] = {}
+
+    def move(self) -> None:
+        """Those that were ready at the last look already, and have had no time since then."""
+        ready: dict[Path, str] = {}
+        for thread in self._threads(str(self._engine)):
+            with suppress(OSError, IndexError, ValueError):
+                told = (thread / "stat").read_text().rpartition(")")[2].split()
+                if told[0] != "R":
+                    continue
+                ready[thread] = " ".join(told[11:13])
+                if self._ran.get(thread) == ready[thread]:
+                    _move(int(thread.name), int(told[36]))
+        self._ran = ready
+
+    def _threads(self, process: str) -> Iterator[Path]:
+        threads: list[Path] = []
+        with suppress(OSError):
+            threads += (self._proc / process / "task").iterdir()
+        for thread in threads:
+            yield thread
+            with suppress(OSError):
+                for child in (thread / "children").read_text().split():
+                    yield from self._threads(child)
+
+
+def _move(thread: int, core: int) -> None:
+    """There, and then to where it may be: the cores that it has already would change nothing."""
+    may_be = os.sched_getaffinity(thread)
+    others = (may_be - {core}) or (os.sched_getaffinity(0) - {core})
+    if others:
+        os.sched_setaffinity(thread, {min(others)})
+        os.sched_setaffinity(thread, may_be)
+
+
 class Guard:
     """Prevents a second runner when the worker stands still (stopped, starved): an engine whose guard hears nothing
     for half a lease is frozen until the worker has heard that the lease still holds. Prevents orphans when the
@@ -66,12 +112,15 @@ class Guard:
         self._pulse_seconds = pulse_seconds
         self._heard = monotonic()
         self._frozen = False
+        self._starved = Starved(engine) if sys.platform == "linux" else None
+        self._looked = monotonic()
 
     def watch(self) -> NoReturn:
         """Until the engine has ended; then ends in the same way, whatever the engine left running being ended too."""
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         while not self._ended():
-            ready, _, _ = select.select([self._commands, self._child_ends], [], [], self._patience())
+            ready, _, _ = select.select([self._commands, self._child_ends], [], [], self._until_next())
+            self._look()
             if self._child_ends in ready:
                 with suppress(BlockingIOError):
                     os.read(self._child_ends, 256)
@@ -86,6 +135,18 @@ class Guard:
         self._signal(signal.SIGKILL)
         _, status = os.waitpid(self._engine, 0)
         _end_like(os.waitstatus_to_exitcode(status))
+
+    def _until_next(self) -> float | None:
+        patience = self._patience()
+        if self._starved is None:
+            return patience
+        until_look = max(0.0, self._looked + LOOK_SECONDS - monotonic())
+        return until_look if patience is None else min(patience, until_look)
+
+    def _look(self) -> None:
+        if self._starved is not None and monotonic() - self._looked >= LOOK_SECONDS:
+            self._starved.move()
+            self._looked = monotonic()
 
     def _patience(self) -> float | None:
         """Seconds until the engine must be frozen."""
