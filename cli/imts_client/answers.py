@@ -53,6 +53,8 @@ class PolicyValue(Answer):
 class Evaluation(Answer):
     decisions: int
     policies: list[PolicyValue]
+    note: str | None = None
+    """What was left out."""
 
 
 class ChatAnswer(Answer):

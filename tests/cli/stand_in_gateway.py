@@ -272,7 +272,7 @@ def _routing(app: FastAPI, platform: "Platform") -> None:
         ]  # fmt: skip
         values[0] |= {"value": None, "standardError": None, "effectiveSamples": 3,
                       "note": "Too few of the decisions could have been its own."}  # fmt: skip
-        return {"decisions": 2_345, "policies": values}
+        return {"decisions": 2_345, "policies": values, "note": "There are more: the newest count."}
 
     @app.post("/api/chat")
     async def chat(request: Request) -> Any:

@@ -142,7 +142,8 @@ def test_evaluated(imts: Imts, platform: Platform) -> None:
     ran = imts("route", "evaluate", "--policy", "learner", "--policy", "uniform", "--policy", "fixed:qwen3", "--from",
                "2026-11-01", "--to", "2026-11-20")  # fmt: skip
     assert ran.out == (
-        "2,345 decisions of route auto\n\n"
+        "2,345 decisions of route auto\n"
+        "There are more: the newest count.\n\n"
         "POLICY         VALUE  ± ERROR  SAMPLES\n"
         "fixed:qwen3    0.700    0.012    1,500\n"
         "uniform        0.600    0.012    1,500\n"

@@ -76,6 +76,9 @@ async def test_projects_have_their_own(admin: httpx.AsyncClient, member: httpx.A
         ({"name": "r", "policy": "dice"}, 422, "policy"),
         ({"name": "r", "memory": 1}, 422, "memory"),
         ({"name": "r", "beliefs": [{"model": "x", "quality": 7}]}, 422, "beliefs.0.quality"),
+        ({"name": "r", "beliefs": [{"model": "x", "quality": 0.7, "language": "pt"}]}, 422, "beliefs.0.language"),
+        ({"name": "r", "beliefs": [{"model": "x", "quality": 0.7, "domain": "coding"}]}, 422, "beliefs.0.domain"),
+        ({"name": "r", "budget": 0}, 422, "budget"),
         ({"name": "gpt-5"}, 409, "name"),
     ],
 )

@@ -103,6 +103,18 @@ async def test_a_provider_is_sent_no_more_than_it_may_be(two: list[Served]) -> N
     assert small.most_running <= 3
 
 
+async def test_a_small_rate_of_tokens_serves_small_requests(two: list[Served]) -> None:
+    """What makes no tokens is held for none, and an answer without a bound for no more than there can be."""
+    async with engine("one") as one:
+        for door in two:
+            await door.serve(served("tiny", one.url), keys=limited(tokens_per_minute=400))
+        found = [await two[0].gateway.post(f"/v1/{path}", LIMITED, json={"model": "tiny", "input": "Hello"})
+                 for path in ("embeddings", "tokenize", "embeddings")]  # fmt: skip
+        assert [status for status, _, _ in found] == [200] * 3, found
+        status, content = await two[0].gateway.chat("tiny", key=LIMITED)
+    assert status == 200, content
+
+
 async def test_it_goes_on_without_redis(tmp_path: Path) -> None:
     async with platform() as here, engine("one") as one:
         with gateway_process(tmp_path, here.url) as gateway:

@@ -280,12 +280,14 @@ async def test_a_plain_chat_and_the_list_of_models(door: Served) -> None:
         status, content, _ = await door.gateway.post("/api/chat", json={"message": "Hello"})
         _, listed = await door.gateway.get("/models")
         _, as_openai = await door.gateway.get("/v1/models")
+        alone = [(await door.gateway.get(f"/v1/models/{name}"))[1]["owned_by"] for name in ("mine", "auto", "one")]
     assert (status, content["model"], content["content"]) == (200, "one", "I am one.")
     assert content["decisionId"].startswith("dec-")
     assert content["usage"]["completion_tokens"] == 4
     assert [(model["name"], model["state"]) for model in listed["models"]] == [("one", "ready")]
     assert listed["routes"] == ["auto", "mine"]
     assert [model["id"] for model in as_openai["data"]] == ["one", "mine"]
+    assert alone == ["route", "route", "default"]
 
 
 @asynccontextmanager
@@ -334,7 +336,14 @@ async def test_a_judge_that_is_slow_is_not_waited_for(door: Served) -> None:
             assert time.monotonic() - begun < 2
             if asked:
                 break
+        for _ in range(100):
+            used = door.platform.used().get(("wise", "deployment"))
+            if used is not None:
+                break
+            await asyncio.sleep(0.02)
     assert len(asked) == 1, "one in ten is left to the statistics"
+    assert used is not None
+    assert used.input_tokens == used.estimated_tokens > 100, "it read the question, whoever waits for what it says"
 
 
 @pytest.mark.parametrize("whose", ["key", "project", "route"])

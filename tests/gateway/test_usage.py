@@ -8,12 +8,13 @@ from pathlib import Path
 
 import aiohttp
 import openai
+import pytest
 from aiohttp import web
 
 from imts_shared.contracts.providers import ProviderModel
 from tests.conftest import free_port
 from tests.gateway.conftest import Served, gateway_process
-from tests.gateway.engines import engine
+from tests.gateway.engines import engine, wire
 from tests.gateway.platform_side import MEMBER, platform, provider, served, serving
 
 CHAT = "/v1/chat/completions"
@@ -123,6 +124,28 @@ async def test_a_caller_that_hangs_up_is_counted_by_what_passed(door: Served) ->
         used = (await door.used(1))["tiny", "deployment"]
     assert used.output_tokens == 1
     assert used.estimated_tokens == used.output_tokens + used.input_tokens > 100
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_caller_that_hangs_up_before_the_answer_pays_for_its_question(door: Served, stream: bool) -> None:
+    """Or a hard budget could be passed by for ever."""
+    heard, left = asyncio.Event(), asyncio.Event()
+
+    async def thinks(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        heard.set()
+        await reader.read()
+        left.set()
+
+    async with wire(thinks) as here:
+        await door.serve(providers=[provider("slow", here.url, ProviderModel(name="tiny", input_price=1_000_000))])
+        asked = {"model": "tiny", "stream": stream, "user": "x" * 400}
+        under_way = asyncio.create_task(door.gateway.post(CHAT, json=asked))
+        await asyncio.wait_for(heard.wait(), 5)
+        under_way.cancel()
+        await asyncio.wait_for(left.wait(), 5)
+        used = await door.used_at("tiny", "slow", 1)
+    assert (used.output_tokens, used.failed) == (0, 0)
+    assert used.cost == used.input_tokens == used.estimated_tokens > 100
 
 
 async def test_a_request_that_nobody_took_is_counted_as_failed(door: Served) -> None:

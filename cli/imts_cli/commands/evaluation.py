@@ -40,6 +40,8 @@ def evaluate(
         print_json(found)
         return
     print(f"{count(found['decisions'])} decisions of route {clean(route)}")
+    if found.get("note"):
+        print(clean(found["note"]))
     if not found["decisions"]:
         return
     print()

@@ -28,6 +28,7 @@ NOBODY = "none"
 
 
 UNKNOWN_OUTPUT_TOKENS = 4_096
+MAKES_NOTHING = frozenset({"/v1/embeddings", "/v1/tokenize", "/v1/detokenize"})
 LENGTH_FADES = 0.98
 MOST_MODELS = 10_000
 
@@ -89,8 +90,11 @@ class Accounts:
         lately, and longer than those; but not so long that a small budget could never be used at all."""
         order = bill.order
         given, made = bodies.guessed_tokens(order.body, order.content)
+        if order.path in MAKES_NOTHING:
+            return given, 0
         if not made:
-            least = min((one.token_budget or math.inf for one in limits), default=math.inf)
+            bounds = [float(each) for one in limits for each in (one.token_budget, one.tokens_per_minute) if each]
+            least = min(bounds, default=math.inf)
             usual = min(UNKNOWN_OUTPUT_TOKENS, max(USUAL_OUTPUT_TOKENS, least / 8))
             made = int(max(usual, *(self._longest.get(model.name, 0.0) for model in models)))
         return given, made * bodies.answers_asked(order.content)
@@ -114,7 +118,7 @@ class Accounts:
         afterwards."""
         target, outcome = course.target, course.outcome
         used = outcome.tokens
-        if not used.told and used.output:
+        if not used.told and (used.output or (course.left and outcome.asked)):
             given = used.input or bodies.guessed_prompt(bill.order.body)
             used = Tokens(given, used.cached, used.output)
         cost = target.prices.cost(used.input, used.cached, used.output) if target else 0.0

@@ -14,6 +14,7 @@ from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from imts_shared import __version__
+from imts_shared.contracts.routes import AUTO
 from imts_shared.sealing import ServiceSeal
 from inference_service.gateway import metrics
 from inference_service.gateway.accounts import Accounts
@@ -200,14 +201,17 @@ class Gateway:
 
     async def _models(self, path: str, headers: Headers, reply: Reply) -> None:
         caller = self._directory.caller(headers.get(b"authorization", b""), headers.get(b"openai-project"))
+        routes = set(self._directory.routes(self._directory.project_of(caller)))
         if path == MODELS:
             data = [_listed(model) for model in self._directory.models(caller)]
-            made = set(self._directory.routes(self._directory.project_of(caller))) - {one["id"] for one in data}
-            data += [{"id": name, "object": "model", "created": 0, "owned_by": "route"} for name in sorted(made)]
-            await _json(reply, 200, {"object": "list", "data": data})
+            routes -= {one["id"] for one in data}
+            await _json(reply, 200, {"object": "list", "data": [*data, *map(_listed_route, sorted(routes))]})
             return
-        model = self._directory.find(caller, path.removeprefix(f"{MODELS}/"))
-        await _json(reply, 200, _listed(model))
+        name = path.removeprefix(f"{MODELS}/")
+        if name in {AUTO, *routes} and self._directory.find_if_there(caller, name) is None:
+            await _json(reply, 200, _listed_route(name))
+        else:
+            await _json(reply, 200, _listed(self._directory.find(caller, name)))
 
     async def _health(self, reply: Reply) -> None:
         await _json(reply, 200, {"status": "ok"})
@@ -280,6 +284,10 @@ def _listed(model: Model) -> dict[str, Any]:
         "created": int(made_at.timestamp()) if made_at else 0,
         "owned_by": owner,
     }
+
+
+def _listed_route(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "route"}
 
 
 async def _json(reply: Reply, status: int, content: dict[str, Any]) -> None:

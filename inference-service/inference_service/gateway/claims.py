@@ -62,6 +62,9 @@ class Claims:
             await self._take(grants, scopes, given + made, money)
             if of.budget is not None:
                 await self._take(grants, self._quota.route(of.project, of.route, of.budget), given + made, money)
+            if target.limits is not None and target.provided is not None:
+                upstream = self._quota.upstream(target.provided.identity, target.limits)
+                grants.append(await self._quota.admit(upstream, given + made, 0.0))
         except BaseException:
             for grant in grants:
                 grant.settle(0, 0)

@@ -63,6 +63,8 @@ class Outcome:
 
     engine: float = 0.0
     tokens: Tokens = field(default_factory=Tokens)
+    asked: bool = False
+    """The upstream has the question, and may be working on it."""
     failed: bool = False
     """The upstream said an error within its stream."""
 
@@ -96,6 +98,7 @@ async def exchange(
             answer = await connections.take(target.origin)
             try:
                 answer.ask(request_head(target, said), said.body, _enough)
+                outcome.asked = True
                 reply.prepare()
                 first = await answer.beginning()
                 outcome.engine = time.perf_counter() - asked_at
@@ -269,14 +272,16 @@ async def _pass_large(
     now = asyncio.get_running_loop().time
     head, tail, size = piece[:TAIL_BYTES], b"", 0
     await reply.start(answer.status, _passed_down(answer))
-    while piece:
-        patience.reschedule(None)
-        await reply.piece(piece)
-        patience.reschedule(now() + limits.silence_seconds)
-        tail = (tail + piece)[-TAIL_BYTES:]
-        size += len(piece)
-        piece = await answer.piece()
-    outcome.tokens = answers.in_passing(tail) or answers.in_passing(head) or Tokens(output=size // BYTES_A_TOKEN)
+    try:
+        while piece:
+            patience.reschedule(None)
+            await reply.piece(piece)
+            patience.reschedule(now() + limits.silence_seconds)
+            tail = (tail + piece)[-TAIL_BYTES:]
+            size += len(piece)
+            piece = await answer.piece()
+    finally:
+        outcome.tokens = answers.in_passing(tail) or answers.in_passing(head) or Tokens(output=size // BYTES_A_TOKEN)
     await reply.end()
 
 

@@ -70,13 +70,17 @@ class Judge:
         }
         order = Order(PATH, {"content-type": "application/json"}, orjson.dumps(body), body, False, name, "judge")
         told = speech(order, target)
-        claim = await self._claims.claim(of, name, target, guessed_prompt(order.body), judging.ANSWER_TOKENS)
+        given = guessed_prompt(order.body)
+        claim = await self._claims.claim(of, name, target, given, judging.ANSWER_TOKENS)
         probed = target.begin()
-        used = Tokens()
+        used = Tokens(given)
         try:
             answer = orjson.loads(told.whole(await self._whole(target, told))[0])
             used = tokens(answer.get("usage")) or used
             return str(answer["choices"][0]["message"].get("content") or "")
+        except (Unreachable, Lost):
+            used = Tokens()
+            raise
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError("the judge's answer is no chat completion") from error
         finally:

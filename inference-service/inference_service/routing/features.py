@@ -8,25 +8,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from imts_shared.contracts import routes
 from inference_service.routing.classifier import KNOWN_LANGUAGES, Classifier, new_classifier
 from inference_service.routing.content import asked
 from inference_service.routing.examples import COMPLEXITIES
 from inference_service.routing.fitting import fit
 from inference_service.routing.text import estimated_tokens, sample, script
 
-DOMAINS: Final = (
-    "code",
-    "extraction",
-    "finance",
-    "general",
-    "law",
-    "math",
-    "medicine",
-    "science",
-    "support",
-    "translation",
-    "writing",
-)
+DOMAINS: Final = routes.DOMAINS
 LENGTHS: Final = ("short", "medium", "long", "huge")
 LENGTH_BOUNDS: Final = (64, 512, 4096)
 LANGUAGES: Final = (*KNOWN_LANGUAGES, "other")

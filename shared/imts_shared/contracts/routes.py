@@ -12,6 +12,12 @@ from imts_shared.contracts.providers import ModelName
 
 AUTO = "auto"
 """The route that every project has, over all of its models, unless it makes one of its own by this name."""
+LANGUAGES = ("zh", "en", "de", "fr", "es", "ru", "ja", "ko", "other")
+DOMAINS = (
+    "code", "extraction", "finance", "general", "law", "math", "medicine", "science", "support", "translation",
+    "writing",
+)  # fmt: skip
+"""What requests are told apart by."""
 RouteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -25,8 +31,8 @@ class Belief(Request):
     """What is thought of a model before anything is known; the most specific one counts."""
 
     model: ModelName
-    language: str | None = Field(None, max_length=20)
-    domain: str | None = Field(None, max_length=40)
+    language: str | None = Field(None, max_length=20, description=f"One of {', '.join(LANGUAGES)}.")
+    domain: str | None = Field(None, max_length=40, description=f"One of {', '.join(DOMAINS)}.")
     quality: Share
     strength: Annotated[float, Field(gt=0, le=1_000)] = Field(5, description="As many answers it weighs.")
 
