@@ -12,7 +12,7 @@ from sqlmodel import col
 from control_plane.problems import Refusal, not_found
 from control_plane.routing import naming
 from control_plane.routing.rows import RouteRow
-from imts_shared.contracts.routes import AUTO, DOMAINS, LANGUAGES, Route, RouteRequest, RouteSettings
+from imts_shared.contracts.routes import AUTO, Route, RouteRequest, RouteSettings
 
 
 def route_answer(row: RouteRow) -> Route:
@@ -38,18 +38,6 @@ def check_settings(name: str, settings: RouteSettings) -> None:
             409, "judge_is_route", f"{settings.judge.model!r} is a route: it cannot judge.", field="judge.model",
             hint="Name a model that answers fast.",
         )  # fmt: skip
-    if settings.budget == 0:
-        raise Refusal(
-            422, "no_budget", "A budget of 0 would refuse every model that costs anything.", field="budget",
-            hint="Leave it out for no budget, or give an amount above 0.",
-        )  # fmt: skip
-    for place, belief in enumerate(settings.beliefs):
-        for side, said, known in (("language", belief.language, LANGUAGES), ("domain", belief.domain, DOMAINS)):
-            if said is not None and said not in known:
-                raise Refusal(
-                    422, f"unknown_{side}", f"{said!r} is no {side} that requests are told apart by.",
-                    field=f"beliefs.{place}.{side}", hint=f"Name one of {', '.join(known)}, or leave it out.",
-                )  # fmt: skip
 
 
 async def create(session: AsyncSession, request: RouteRequest, project: str) -> Route:

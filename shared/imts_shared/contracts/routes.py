@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
@@ -12,11 +12,13 @@ from imts_shared.contracts.providers import ModelName
 
 AUTO = "auto"
 """The route that every project has, over all of its models, unless it makes one of its own by this name."""
-LANGUAGES = ("zh", "en", "de", "fr", "es", "ru", "ja", "ko", "other")
-DOMAINS = (
+Language = Literal["zh", "en", "de", "fr", "es", "ru", "ja", "ko", "other"]
+Domain = Literal[
     "code", "extraction", "finance", "general", "law", "math", "medicine", "science", "support", "translation",
     "writing",
-)  # fmt: skip
+]  # fmt: skip
+LANGUAGES: tuple[str, ...] = get_args(Language)
+DOMAINS: tuple[str, ...] = get_args(Domain)
 """What requests are told apart by."""
 RouteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -31,8 +33,8 @@ class Belief(Request):
     """What is thought of a model before anything is known; the most specific one counts."""
 
     model: ModelName
-    language: str | None = Field(None, max_length=20, description=f"One of {', '.join(LANGUAGES)}.")
-    domain: str | None = Field(None, max_length=40, description=f"One of {', '.join(DOMAINS)}.")
+    language: Language | None = None
+    domain: Domain | None = None
     quality: Share
     strength: Annotated[float, Field(gt=0, le=1_000)] = Field(5, description="As many answers it weighs.")
 
@@ -56,7 +58,9 @@ class RouteSettings(Request):
         0, description="How much quality (0 to 1) a second is worth."
     )
     quality_target: Share | None = Field(None, description="The cheapest model that is expected to reach it.")
-    budget: Money | None = Field(None, description="Money in a period; the spending keeps its pace.")
+    budget: Annotated[Money, Field(gt=0)] | None = Field(
+        None, description="Money in a period; the spending keeps its pace."
+    )
     budget_period: Period = Period.day
     judge: Judge | None = None
     beliefs: list[Belief] = Field(default_factory=list, max_length=1_000)
