@@ -113,17 +113,17 @@ async def test_a_failing_receiver_is_tried_again_and_a_delivery_can_be_sent_anew
     hook = (await admin.post("/api/webhooks", json={"url": receiver.url})).json()
     await admin.post(f"/api/webhooks/{hook['id']}/test")
 
-    async def tried(times: int) -> bool:
+    async def told(tries: int, status: int) -> bool:
+        """Tries alone would not do: a try is counted before it is made."""
         [found] = await deliveries(admin, hook)
-        return found["tries"] == times and found["lastError"] is not None
+        return (found["tries"], found["lastStatus"]) == (tries, status)
 
-    await until(lambda: tried(1))
+    await until(lambda: told(1, 500))
     [first] = await deliveries(admin, hook)
-    assert (first["state"], first["lastStatus"], first["lastError"]) == ("pending", 500, "HTTP 500")
+    assert (first["state"], first["lastError"]) == ("pending", "HTTP 500")
     assert first["nextTryAt"]
     execute(database_url, "UPDATE webhook_deliveries SET next_try_at = clock_timestamp()")
-    await until(lambda: tried(2))
-    assert (await deliveries(admin, hook))[0]["lastStatus"] == 302
+    await until(lambda: told(2, 302))
     execute(database_url, "UPDATE webhook_deliveries SET next_try_at = clock_timestamp()")
 
     async def delivered() -> bool:
