@@ -21,7 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import NoReturn
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 
 
 class Command(bytes, Enum):
@@ -58,7 +58,7 @@ def wake_on_child_end() -> int:
 
 class Starved:
     """Threads of an engine that the system has forgotten. Linux was seen (6.18, two busy cores) to leave one that is
-    ready to run without any time for minutes on end, until it is moved to another core."""
+    ready to run without any time for minutes on end, until it is let go to another core."""
 
     def __init__(self, engine: int, proc: Path = Path("/proc")) -> None:
         self._engine = engine
@@ -90,9 +90,12 @@ class Starved:
 
 
 def _move(thread: int, core: int) -> None:
-    """There, and then to where it may be: the cores that it has already would change nothing."""
-    may_be = os.sched_getaffinity(thread)
-    others = (may_be - {core}) or (os.sched_getaffinity(0) - {core})
+    """To another core, and then to where it might be before. One that might be on its core alone may be on any
+    afterwards: it would be back at once where it has no time. (torch holds itself to each core for a moment while it is
+    loaded, so an engine that starts meets the busy core of another.)"""
+    might_be = os.sched_getaffinity(thread)
+    may_be = might_be if might_be - {core} else might_be | os.sched_getaffinity(0)
+    others = may_be - {core}
     if others:
         os.sched_setaffinity(thread, {min(others)})
         os.sched_setaffinity(thread, may_be)
