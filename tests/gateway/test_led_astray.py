@@ -9,18 +9,23 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+import orjson
 import pytest
 from aiohttp import web
 
 from imts_shared.contracts.access import RequestLog
 from imts_shared.contracts.limits import Limits
-from imts_shared.contracts.providers import ProviderModel
+from imts_shared.contracts.providers import ProviderKind, ProviderModel
 from imts_shared.contracts.routes import Judge
 from imts_shared.contracts.serving import KnownProject, KnownRoute, Snapshot
 from inference_service.gateway.bodies import answers_asked, guessed_prompt
-from inference_service.gateway.directory import Caller, Directory
+from inference_service.gateway.directory import Caller, Directory, Model
 from inference_service.gateway.learners import Learners
+from inference_service.gateway.orders import Order
 from inference_service.gateway.redaction import redacted
+from inference_service.gateway.router import _offers
+from inference_service.gateway.targets import Offer as OfferedBy
+from inference_service.gateway.targets import Prices, Provided, Target
 from inference_service.routing.decision import Offer, Outcome
 from tests.conftest import free_port
 from tests.gateway.conftest import Served
@@ -362,6 +367,41 @@ def test_a_route_without_money_still_offers_what_is_free() -> None:
     decision = learner.decide(features, offers, time.time(), np.random.default_rng(1))
     assert decision is not None
     assert decision.model == "free"
+
+
+def test_a_budget_that_is_changed_forgets_nothing_that_was_spent() -> None:
+    directory = Directory()
+    route = KnownRoute(name="r", project="default", budget=5.0)
+    directory.apply(Snapshot(version="1", keys=KEYS, models=[], routes=[route]))
+    learners = Learners(directory)
+    pacer = learners.of("default", "r").pacer
+    assert pacer is not None
+    pacer.spend(4.0, time.time())
+    directory.apply(Snapshot(version="2", keys=KEYS, models=[], routes=[route.model_copy(update={"budget": 4.5})]))
+    changed = learners.of("default", "r").pacer
+    assert changed is not None
+    assert changed.left(time.time()) == pytest.approx(0.5)
+
+
+def test_what_a_route_holds_counts_all_that_is_asked_for() -> None:
+    """Tools, and each of several answers; but no answer where none is made."""
+    prices = Provided("p", "p", ProviderKind.openai, (), "dear", internal=True, prices=Prices(1e6, 1e6))
+    model = Model("dear", "default", offers=(OfferedBy(Target("http://127.0.0.1:1", "p", prices), 1.0),))
+    features = Learners(Directory()).extractor("default").of_text("Hello")
+
+    def worst(path: str = CHAT, **more: Any) -> float:
+        content = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}], **more}
+        order = Order(path, {}, orjson.dumps(content), content, stream=False, model="auto", identity="x")
+        [offer] = _offers([model], features, order)
+        assert offer.worst_cost is not None
+        assert offer.open_ended == (path == CHAT and "max_tokens" not in more)
+        return offer.worst_cost
+
+    plain = worst(max_tokens=100)
+    assert worst(max_tokens=100, n=5) >= plain + 400
+    assert worst(max_tokens=100, tools=[{"type": "function", "function": {"name": "x" * 3_000}}]) >= plain + 900
+    assert worst() > plain
+    assert worst("/v1/embeddings") < 100
 
 
 def test_keys_of_one_project_are_bound_to_it_whatever_they_name() -> None:

@@ -11,7 +11,8 @@ import pytest
 from imts_shared.contracts.access import Role
 from imts_shared.contracts.limits import Limits, Period
 from imts_shared.contracts.providers import ProviderModel, UpstreamLimits
-from imts_shared.contracts.serving import KnownKey, KnownProject
+from imts_shared.contracts.routes import Belief
+from imts_shared.contracts.serving import KnownKey, KnownProject, KnownRoute
 from tests.gateway.conftest import Served, gateway_process
 from tests.gateway.engines import engine
 from tests.gateway.platform_side import ADMIN, KEYS, known, platform, provider, served
@@ -101,6 +102,57 @@ async def test_a_provider_is_sent_no_more_than_it_may_be(two: list[Served]) -> N
     assert set(statuses) == {200, 429}
     assert {content["error"]["code"] for status, content in answers if status == 429} == {"upstream_rate_limited"}
     assert small.most_running <= 3
+
+
+async def test_a_request_that_a_providers_tokens_do_not_suffice_for_closes_it_for_nobody(two: list[Served]) -> None:
+    async with engine("one") as one:
+        limits = UpstreamLimits(tokens_per_minute=1_000)
+        await _serve(two, providers=[provider("metered", one.url, "tiny", limits=limits)])
+        for status, never, tokens in ((200, False, 900), (429, True, 5_000), (429, False, 970), (200, False, 4)):
+            asked = {"model": "tiny", "max_tokens": tokens, "messages": [{"role": "user", "content": "Hello"}]}
+            found, content, headers = await two[0].gateway.post(CHAT, json=asked)
+            assert found == status, (tokens, content)
+            if status == 429:
+                assert content["error"]["code"] == "upstream_rate_limited"
+                assert "1,000 a minute" in content["error"]["message"]
+                assert ("max_tokens" in content["error"]["message"], "retry-after" in headers) == (never, not never)
+        several = {"model": "tiny", "prompt": "Hello", "max_tokens": 400, "n": 3}
+        assert (await two[0].gateway.post("/v1/completions", json=several))[0] == 429, "three answers of 400"
+        embedded = await two[0].gateway.post("/v1/embeddings", json={"model": "tiny", "input": "Hello " * 400})
+        assert embedded[0] == 200, "what makes no tokens is held for none"
+
+
+async def test_a_routes_budget_that_others_have_spent_leaves_what_is_free(tmp_path: Path) -> None:
+    """A gateway that heard nothing of what was spent (it is new, and the lessons are too many) is told by Redis."""
+    model = ProviderModel(name="dear", input_price=100_000, output_price=100_000)
+    believed = Belief(model="dear", quality=0.99, strength=100)
+    mixed = KnownRoute(name="mixed", project="default", budget=20, models=["dear", "own"], beliefs=[believed])
+    asked = {"model": "mixed", "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
+    with valkey(tmp_path) as redis:
+        async with platform() as here, engine("dear") as dear, engine("own") as own:
+            providers = [provider("cloud", dear.url, model)]
+            with gateway_process(tmp_path / "one", here.url, IMTS_REDIS_URL=redis.url) as first:
+                await first.until_up()
+                await Served(here, first).serve(
+                    served("own", own.url), providers=providers, routes=[mixed.model_copy(update={"models": ["dear"]})]
+                )
+                found = [await first.post(CHAT, json=asked) for _ in range(60)]
+                assert {found[0][0], found[-1][0]} == {200, 429}
+                await first.until_all_is_told()
+            here.lessons.clear()
+            spent = len(dear.bodies)
+            with gateway_process(tmp_path / "other", here.url, IMTS_REDIS_URL=redis.url) as other:
+                await other.until_up()
+                await Served(here, other).serve(served("own", own.url), providers=providers, routes=[mixed])
+                answers = [await other.post(CHAT, json=asked) for _ in range(20)]
+                assert {status for status, _, _ in answers} == {200}, answers[0]
+                assert {headers["x-imts-model"] for _, _, headers in answers} == {"own"}
+                assert len(dear.bodies) == spent
+                alone = mixed.model_copy(update={"models": ["dear"]})
+                await Served(here, other).serve(served("own", own.url), providers=providers, routes=[alone])
+                status, content, _ = await other.post(CHAT, json=asked)
+    assert (status, content["error"]["code"]) == (429, "insufficient_quota")
+    assert "budget of the route `default/mixed` is used up" in content["error"]["message"]
 
 
 async def test_a_small_rate_of_tokens_serves_small_requests(two: list[Served]) -> None:

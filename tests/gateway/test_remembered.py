@@ -7,9 +7,11 @@ from imts_shared.contracts.access import Role
 from imts_shared.contracts.serving import Snapshot
 from inference_service.gateway.afterwards import Afterwards
 from inference_service.gateway.counting import Tokens
+from inference_service.gateway.decided import Decided
 from inference_service.gateway.directory import Caller, Directory
 from inference_service.gateway.learners import Learners
 from inference_service.gateway.ledger import Ledger
+from inference_service.gateway.quota import FREE
 from inference_service.gateway.router import Router
 from inference_service.routing.decision import Offer
 
@@ -27,10 +29,11 @@ def test_a_decision_is_encoded_once_its_request_has_ended(tried: bool) -> None:
         def decided(self, decision: bytes) -> None:
             told.append(decision)
 
-    router = Router(directory, learners, Heard(), None, Afterwards())  # type: ignore[arg-type]
+    router = Router(directory, learners, None, Heard(), None, Afterwards())  # type: ignore[arg-type]
     features = learners.extractor("default").extract({"messages": [{"role": "user", "content": "Hello"}]})
     choice = learners.of("default", "mine").explain(features, [Offer("one"), Offer("other")], np.random.default_rng(1))
-    made = router._remember(Caller("k", Role.inference, "default"), "default", "mine", features, choice)
+    kept, at = router._remember(Caller("k", Role.inference, "default"), "default", "mine", features, choice)
+    made = Decided(kept, features, choice, at, FREE)
     router.finished(made, choice.model, Tokens(), 0.0, 0.1, failed=False, tried=tried)
     assert isinstance(made.kept.made, bytes)
     assert made.kept.answer().candidates

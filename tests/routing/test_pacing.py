@@ -74,6 +74,42 @@ def test_when_nothing_is_left_nothing_is_decided_until_the_next_period() -> None
     assert learner.decide(CODE, [dear, cheap], 101.0, random) is not None
 
 
+def test_what_others_know_of_the_budget_counts() -> None:
+    random = np.random.default_rng(0)
+    learner = Learner(Route("auto", budget=Budget(1.0, 0.0, 100.0)))
+    offers = [Offer("dear", worst_cost=0.5), Offer("cheap", worst_cost=0.01), Offer("own", cost=0.0, worst_cost=0.0)]
+    for affords, left in ((0.5, ["dear", "cheap", "own"]), (0.4, ["cheap", "own"]), (0.0, ["own"]), (-3.0, ["own"])):
+        decision = learner.decide(CODE, offers, 20.0, random, affords)
+        assert decision is not None
+        assert [one.model for one in decision.candidates] == left
+        assert decision.worst_cost == {"dear": 0.5, "cheap": 0.01, "own": 0.0}[left[0]]
+        learner.give_back(decision)
+
+
+def test_an_answer_without_a_bound_may_cost_what_the_dearest_of_lately_did() -> None:
+    random = np.random.default_rng(0)
+    learner = Learner(Route("auto", budget=Budget(10.0, 0.0, 100.0)))
+    learner.learn(Outcome("dear", CODE, 10.0, cost=3.0))
+    bounded, open_ended = Offer("dear", worst_cost=0.5), Offer("dear", worst_cost=0.5, open_ended=True)
+    for offer, worst in ((bounded, 0.5), (open_ended, 3.0)):
+        decision = learner.decide(CODE, [offer], 20.0, random)
+        assert decision is not None
+        assert decision.worst_cost == worst
+        learner.give_back(decision)
+
+
+def test_a_changed_amount_leaves_what_was_spent_and_what_is_held() -> None:
+    pacer = Pacer(Budget(10.0, 0.0, 100.0))
+    pacer.spend(4.0, 50.0)
+    held = pacer.hold(2.0, 60.0)
+    pacer.change(Budget(7.0, 0.0, 100.0))
+    assert (pacer.left(60.0), pacer.spent(60.0)) == (1.0, 4.0)
+    pacer.change(Budget(20.0, 50.0, 1000.0))
+    assert (pacer.left(60.0), pacer.spent(60.0)) == (18.0, 0.0), "in other periods the pace begins anew"
+    pacer.release(held)
+    assert pacer.left(60.0) == 20.0
+
+
 def test_what_others_spend_counts_and_what_is_past_does_not() -> None:
     pacer = Pacer(Budget(10.0, 0.0, 100.0))
     pacer.spend(4.0, 50.0)

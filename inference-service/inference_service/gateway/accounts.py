@@ -15,8 +15,8 @@ from inference_service.gateway.directory import Caller, Directory, Model
 from inference_service.gateway.errors import Refusal
 from inference_service.gateway.exchange import AGAINST_THE_REQUEST
 from inference_service.gateway.ledger import Ledger
-from inference_service.gateway.orders import Order
-from inference_service.gateway.quota import MARGIN, Grant, Quota, Scopes, rate_headers
+from inference_service.gateway.orders import MAKES_NOTHING, Order
+from inference_service.gateway.quota import Grant, Quota, Scopes, rate_headers
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.router import Router
 from inference_service.gateway.tries import USUAL_OUTPUT_TOKENS, Course
@@ -28,7 +28,6 @@ NOBODY = "none"
 
 
 UNKNOWN_OUTPUT_TOKENS = 4_096
-MAKES_NOTHING = frozenset({"/v1/embeddings", "/v1/tokenize", "/v1/detokenize"})
 LENGTH_FADES = 0.98
 MOST_MODELS = 10_000
 
@@ -80,10 +79,6 @@ class Accounts:
             money = max((price.cost(given, 0, made) for price in prices), default=0.0)
             await self._take(bill, scopes, given + made, money)
             reply.will_tell(lambda: rate_headers(scopes))
-        if bill.made is not None and bill.made.budget is not None:
-            route = self._quota.route(bill.project, bill.made.route, bill.made.budget)
-            if route is not None:
-                await self._take(bill, route, 1, bill.made.worst_cost / MARGIN)
 
     def _guessed(self, bill: Bill, models: Sequence[Model], limits: Sequence[Limits]) -> tuple[int, int]:
         """Tokens of prompt and answers. An answer that its caller bounds by nothing may be as long as the longest of

@@ -110,7 +110,7 @@ class Gateway:
         learners = Learners(self._directory)
         learners.extractor(DEFAULT_PROJECT)
         judge = Judge(self._directory, waiting, connections, Claims(self._directory, quota, ledger))
-        router = Router(self._directory, learners, ledger, judge, self._afterwards)
+        router = Router(self._directory, learners, quota, ledger, judge, self._afterwards)
         tracing = Tracing(settings.otlp_url) if settings.otlp_url else None
         if tracing is not None:
             stack.push_async_callback(asyncio.to_thread, tracing.close)

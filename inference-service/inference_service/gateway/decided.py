@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from imts_shared.contracts.limits import Limits
 from imts_shared.contracts.routes import Decision
+from inference_service.gateway.quota import Grant
 from inference_service.routing import decision as deciding
 from inference_service.routing.features import Features, from_record
 
@@ -59,8 +59,8 @@ class Decided:
     features: Features
     choice: deciding.Decision
     at: float
-    budget: Limits | None = None
-    worst_cost: float = 0.0
+    held: Grant
+    """Of the route's budget."""
     judged: bool = False
     """Another model was asked, which took its time."""
 

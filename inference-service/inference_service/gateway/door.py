@@ -16,7 +16,7 @@ from inference_service.gateway.exchange import passed_up
 from inference_service.gateway.orders import Order
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.requests import CallerGone, Incoming, TooLong
-from inference_service.gateway.router import Router
+from inference_service.gateway.router import NO_MODEL, Router
 from inference_service.gateway.tracing import NO_SPAN, Tracing, answered
 from inference_service.gateway.tries import Course, Tries
 
@@ -146,10 +146,15 @@ class Door:
             return self._in_place(bill.caller, model, fallbacks)
         order = bill.order
         decides_from = time.perf_counter()
-        made = await self._router.decide(bill.caller, bill.project, order.model, routed[1], order.path, order.content)
+        try:
+            made = await self._router.decide(bill.caller, bill.project, order.model, routed[1], order)
+        except Refusal as refusal:
+            bill.refused = refusal.code != NO_MODEL
+            raise
+        bill.made = made
+        bill.grants.append(made.held)
         if made.judged:
             course.not_ours += time.perf_counter() - decides_from
-        bill.made = made
         reply.tells(b"x-imts-decision-id", made.id.encode())
         names = made.in_order()
         if fallbacks is not None:

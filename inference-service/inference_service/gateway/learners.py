@@ -60,9 +60,10 @@ class Learners:
                 known = self._known[project, name] = replace(known, settings=settings)
                 return known
         budget = _budget(settings)
-        before = known.learner.pacer if known else None
-        same = before is not None and before.budget == budget
-        learner = Learner(made_of(name, settings, budget), before if same else None)
+        pacer = known.learner.pacer if known and budget else None
+        if pacer is not None and budget is not None:
+            pacer.change(budget)
+        learner = Learner(made_of(name, settings, budget), pacer)
         if known is not None:
             learner.restore({**known.learner.to_state(), "pacer": None})
         limits = Limits(money_budget=settings.budget, budget_period=settings.budget_period) if settings.budget else None

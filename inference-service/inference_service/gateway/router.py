@@ -1,5 +1,6 @@
 """Which model a route takes for a request, and what comes of it."""
 
+import math
 import random
 import time
 import zlib
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from imts_shared.contracts.limits import Limits, Period
 from imts_shared.contracts.routes import (
     AUTO,
     Feedback,
@@ -18,6 +20,7 @@ from imts_shared.contracts.routes import (
     ResultRequest,
     RouteSettings,
 )
+from inference_service.gateway import bodies, metrics
 from inference_service.gateway.afterwards import Afterwards
 from inference_service.gateway.claims import OnBehalf
 from inference_service.gateway.counting import Tokens
@@ -27,10 +30,14 @@ from inference_service.gateway.errors import Refusal
 from inference_service.gateway.judge import Judge
 from inference_service.gateway.learners import DEFAULT, Learners
 from inference_service.gateway.ledger import Ledger
+from inference_service.gateway.orders import MAKES_NOTHING, Order
+from inference_service.gateway.quota import FREE, MARGIN, Full, Grant, Quota, refusal
 from inference_service.gateway.speech import can_say
 from inference_service.routing import decision as deciding
 from inference_service.routing.features import Features
+from inference_service.routing.learner import Learner
 
+NO_MODEL = "no_model"
 REMEMBERED = 10_000
 AGAIN_SECONDS = 600.0
 AGAIN_QUALITY = 0.25
@@ -42,10 +49,17 @@ USUAL_OUTPUT_TOKENS = 1_024
 
 class Router:
     def __init__(
-        self, directory: Directory, learners: Learners, ledger: Ledger, judge: Judge, afterwards: Afterwards
+        self,
+        directory: Directory,
+        learners: Learners,
+        quota: Quota,
+        ledger: Ledger,
+        judge: Judge,
+        afterwards: Afterwards,
     ) -> None:
         self._directory = directory
         self._learners = learners
+        self._quota = quota
         self._ledger = ledger
         self._judge = judge
         self._afterwards = afterwards
@@ -65,44 +79,73 @@ class Router:
             return project, DEFAULT
         return None
 
-    async def decide(
-        self, caller: Caller, project: str, route: str, settings: RouteSettings, path: str, content: dict[str, Any]
-    ) -> Decided:
-        features = self._learners.extractor(project).extract(content)
-        models = self._candidates(caller, route, settings, path)
-        offers = [_offer(model, features, content) for model in models]
+    async def decide(self, caller: Caller, project: str, route: str, settings: RouteSettings, order: Order) -> Decided:
+        """What is held for the decision is in it, to be settled by who asked for it."""
+        features = self._learners.extractor(project).extract(order.content)
+        models = self._candidates(caller, route, settings, order.path)
+        offers = _offers(models, features, order)
         learner = self._learners.of(project, route)
-        choice = learner.decide(features, offers, time.time(), self._random)
-        if self._afterwards and (choice is None or len(choice.candidates) < len(offers)):
-            # The budget affords not all, but what it holds for requests that have ended was not spent.
-            self._afterwards.all()
-            if choice is not None:
-                learner.give_back(choice)
-            choice = learner.decide(features, offers, time.time(), self._random)
-        if choice is None:
-            raise Refusal(
-                429,
-                f"The budget of the route `{route}` for this {settings.budget_period} does not afford this request.",
-                code="insufficient_quota",
-                headers={"x-should-retry": "false"},
-            )
         budget = self._learners.budget(project, route)
+        choice, held = await self._afforded(project, route, budget, learner, features, offers)
         judged = choice.unsure and settings.judge is not None
         if judged:
             assert settings.judge is not None
             of = OnBehalf(caller, project, route, budget, learner.pacer)
             try:
-                choice = await self._judge.judged(of, settings.judge, choice, features, content)
+                choice = await self._judge.judged(of, settings.judge, choice, features, order.content)
+            except BaseException:
+                learner.give_back(choice)
+                held.settle(0, 0)
+                raise
+        kept, at = self._remember(caller, project, route, features, choice)
+        return Decided(kept, features, choice, at, held, judged)
+
+    async def _afforded(
+        self,
+        project: str,
+        route: str,
+        budget: Limits | None,
+        learner: Learner,
+        features: Features,
+        offers: Sequence[deciding.Offer],
+    ) -> tuple[deciding.Decision, Grant]:
+        """Among the models that the budget affords: as far as this gateway knows, and then by what all of them hold.
+        Where the two differ it is decided anew, without the dearest."""
+        scopes = self._quota.route(project, route, budget) if budget is not None else None
+        affords = math.inf
+        full: Full | None = None
+        while (choice := self._choice(learner, features, offers, affords)) is not None:
+            if scopes is None:
+                return choice, FREE
+            worst = choice.worst_cost
+            if not worst:
+                return choice, Grant(scopes, 0, 0, 0)
+            try:
+                at_hand = self._quota.try_admit(scopes, 1, worst / MARGIN)
+                found = at_hand or await self._quota.ask(scopes, 1, worst / MARGIN)
             except BaseException:
                 learner.give_back(choice)
                 raise
-        made = self._remember(caller, project, route, features, choice)
-        made.judged = judged
-        made.budget = budget
-        if budget is not None:
-            affordable = {one.model for one in choice.candidates}
-            made.worst_cost = max(offer.worst_cost or 0.0 for offer in offers if offer.model in affordable)
-        return made
+            if isinstance(found, Grant):
+                return choice, found
+            learner.give_back(choice)
+            full = full or found
+            affords = min(found.limit - found.spent - found.gone, math.nextafter(worst, 0.0))
+        refused = refusal(full) if full is not None else _not_afforded(route, budget)
+        metrics.LIMITED.labels(refused.code or "").inc()
+        raise refused
+
+    def _choice(
+        self, learner: Learner, features: Features, offers: Sequence[deciding.Offer], affords: float
+    ) -> deciding.Decision | None:
+        choice = learner.decide(features, offers, time.time(), self._random, affords)
+        if self._afterwards and (choice is None or len(choice.candidates) < len(offers)):
+            # The budget affords not all, but what it holds for requests that have ended was not spent.
+            self._afterwards.all()
+            if choice is not None:
+                learner.give_back(choice)
+            choice = learner.decide(features, offers, time.time(), self._random, affords)
+        return choice
 
     def analyze(
         self, caller: Caller, project: str, route: str, settings: RouteSettings, content: dict[str, Any]
@@ -110,9 +153,9 @@ class Router:
         """For one who asks the model himself, and says afterwards what came of it."""
         features = self._learners.extractor(project).extract(content)
         models = self._candidates(caller, route, settings, "/v1/chat/completions")
-        offers = [_offer(model, features, content) for model in models]
+        offers = [deciding.Offer(model.name, cost=None if model.offers else 0.0) for model in models]
         choice = self._learners.of(project, route).explain(features, offers, self._random)
-        made = self._remember(caller, project, route, features, choice).kept
+        made, _ = self._remember(caller, project, route, features, choice)
         made.told = True
         self._ledger.decided(made.record)
         return made
@@ -131,7 +174,7 @@ class Router:
                 raise Refusal(
                     503,
                     f"The route `{route}` has no model that could answer now.{named}",
-                    code="no_model",
+                    code=NO_MODEL,
                     headers={"retry-after": "5"},
                 )
             self._found[which] = found
@@ -149,7 +192,7 @@ class Router:
 
     def _remember(
         self, caller: Caller, project: str, route: str, features: Features, choice: deciding.Decision
-    ) -> Decided:
+    ) -> tuple[Remembered, float]:
         now = time.time()
         identity = f"dec-{random.getrandbits(96):024x}"
         key_id = caller.key_id
@@ -164,7 +207,7 @@ class Router:
         self._made[identity] = kept
         if len(self._made) > REMEMBERED:
             self._made.popitem(last=False)
-        return Decided(kept, features, choice, now)
+        return kept, now
 
     def asked_again(self, made: Decided, body: bytes) -> None:
         """The same request by the same key, shortly after: a sign against the answer before."""
@@ -305,12 +348,29 @@ def _answers(model: Model, path: str) -> bool:
     return bool(model.engines) or any(can_say(path, offer.target) for offer in model.offers)
 
 
-def _offer(model: Model, features: Features, content: dict[str, Any]) -> deciding.Offer:
-    """What it costs is known by its price and the length of the request; an engine of ours costs nothing."""
+def _offers(models: Sequence[Model], features: Features, order: Order) -> list[deciding.Offer]:
+    """What each costs at most is known by its prices, the length of the request and the bound that the caller set; an
+    engine of ours costs nothing."""
+    given, made = bodies.guessed_tokens(order.body, order.content)
+    given = max(given, 2 * features.length_tokens + 16)
+    answers = 0 if order.path in MAKES_NOTHING else bodies.answers_asked(order.content)
+    output = (made or USUAL_OUTPUT_TOKENS) * answers
+    open_ended = answers > 0 and not made
+    return [_offer(model, given, output, open_ended=open_ended) for model in models]
+
+
+def _offer(model: Model, given: int, output: int, *, open_ended: bool) -> deciding.Offer:
     if not model.offers:
         return deciding.Offer(model.name, cost=0.0, worst_cost=0.0)
-    most = content.get("max_completion_tokens") or content.get("max_tokens") or content.get("max_output_tokens")
-    output = most if isinstance(most, int) and 0 < most < 10**7 else USUAL_OUTPUT_TOKENS
-    prices = [offer.target.prices for offer in model.offers]
-    worst = max(price.cost(2 * features.length_tokens + 16, 0, output) for price in prices)
-    return deciding.Offer(model.name, worst_cost=worst)
+    worst = max([offer.target.prices.cost(given, 0, output) for offer in model.offers])
+    return deciding.Offer(model.name, worst_cost=worst, open_ended=open_ended)
+
+
+def _not_afforded(route: str, budget: Limits | None) -> Refusal:
+    period = f" for this {budget.budget_period}" if budget and budget.budget_period != Period.total else ""
+    return Refusal(
+        429,
+        f"The budget of the route `{route}`{period} does not afford this request.",
+        code="insufficient_quota",
+        headers={"x-should-retry": "false"},
+    )

@@ -1,6 +1,7 @@
 """One request offered to one upstream after another, of the model that was asked for and then of those in its place, as
 long as the caller has seen nothing of an answer."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from inference_service.gateway.connections import Connections
 from inference_service.gateway.directory import Model
 from inference_service.gateway.errors import Cut, Lost, Refusal, Said
 from inference_service.gateway.exchange import Limits, Outcome, exchange
-from inference_service.gateway.orders import Order
+from inference_service.gateway.orders import MAKES_NOTHING, Order
 from inference_service.gateway.quota import FREE, Full, Grant, Kind, Quota
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.targets import Target
@@ -88,23 +89,21 @@ class Tries:
         tried: list[Target] = []
         counted = metrics.of_model(model.name)
         said: Said | None = None
+        full: Full | None = None
         while True:
             waits_from = time.perf_counter()
             try:
                 target = await self._waiting.target(
                     model, order.path, tried, affinity, patient=patient and said is None
                 )
-            except Refusal:
-                if said is not None:
-                    raise _Spent(said=said) from None
-                raise
+            except Refusal as refusal:
+                raise _rather(refusal, model, said, full) from None
             asks_from = time.perf_counter()
             course.not_ours += asks_from - waits_from
             grant = await self._admitted(target, order)
             if isinstance(grant, Full):
-                target.wants_none_for(
-                    SLOT_SECONDS if grant.kind is Kind.concurrency else grant.retry_seconds or PAUSE_SECONDS
-                )
+                full = grant
+                _close(target, full)
                 tried.append(target)
                 continue
             course.model, course.target, course.outcome = model, target, Outcome()
@@ -151,8 +150,36 @@ class Tries:
             return FREE
         scopes = self._quota.upstream(target.provided.identity, target.limits)
         given, made = bodies.guessed_tokens(order.body, order.content)
-        tokens = given + (made or USUAL_OUTPUT_TOKENS)
+        answers = 0 if order.path in MAKES_NOTHING else bodies.answers_asked(order.content)
+        tokens = given + (made or USUAL_OUTPUT_TOKENS) * answers
         return self._quota.try_admit(scopes, tokens, 0.0) or await self._quota.ask(scopes, tokens, 0.0)
+
+
+def _close(target: Target, full: Full) -> None:
+    """Not for want of tokens: a smaller request may still be taken."""
+    if full.kind is Kind.concurrency:
+        target.wants_none_for(SLOT_SECONDS)
+    elif full.kind is not Kind.tokens:
+        target.wants_none_for(full.retry_seconds or PAUSE_SECONDS)
+
+
+def _rather(refusal: Refusal, model: Model, said: Said | None, full: Full | None) -> "Refusal | _Spent":
+    """What was heard on the way tells more than that nobody is left."""
+    if said is not None:
+        return _Spent(said=said)
+    return refusal if full is None or full.kind is not Kind.tokens else _too_much(model, full)
+
+
+def _too_much(model: Model, full: Full) -> Refusal:
+    message = (
+        f"This request may need {full.need:,.0f} tokens, and a provider of the model `{model.name}` is to be asked for "
+        f"{full.limit:,.0f} a minute at most"
+    )
+    if full.need > full.limit:
+        message += ": ask for fewer with max_tokens."
+        return Refusal(429, message, code="upstream_rate_limited", headers={"x-should-retry": "false"})
+    told = {"retry-after": str(max(1, math.ceil(full.retry_seconds or PAUSE_SECONDS)))}
+    return Refusal(429, f"{message}: try again later.", code="upstream_rate_limited", headers=told)
 
 
 class _Spent(Exception):

@@ -43,12 +43,14 @@ class Route:
 @dataclass(slots=True)
 class Offer:
     """A model that may be asked. What it will cost and take, where that is known beforehand; `worst_cost` is what it
-    can cost at most (a hard budget that must not be overrun needs it)."""
+    can cost at most (a hard budget that must not be overrun needs it). `open_ended`: nothing bounds it, so it may also
+    cost as much as the dearest request of lately."""
 
     model: str
     cost: float | None = None
     worst_cost: float | None = None
     latency: float | None = None
+    open_ended: bool = False
 
 
 @dataclass(slots=True)
@@ -75,7 +77,8 @@ class Candidate:
 
 @dataclass(slots=True)
 class Decision:
-    """`propensity` of each candidate is the chance that it had of being chosen. `held` goes into the outcome."""
+    """`propensity` of each candidate is the chance that it had of being chosen. `held` goes into the outcome;
+    `worst_cost` is that of the dearest candidate, where there is a budget."""
 
     model: str
     reason: str
@@ -83,6 +86,7 @@ class Decision:
     candidates: list[Candidate]
     unsure: bool = False
     held: int | None = None
+    worst_cost: float = 0.0
 
     @property
     def propensity(self) -> float:

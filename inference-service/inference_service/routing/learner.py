@@ -28,21 +28,28 @@ class Learner:
         self._history: Final = History()
 
     def decide(
-        self, features: Features, offers: Sequence[Offer], now: float, random: np.random.Generator
+        self,
+        features: Features,
+        offers: Sequence[Offer],
+        now: float,
+        random: np.random.Generator,
+        affords: float = math.inf,
     ) -> Decision | None:
-        """None: the budget affords none of them. What the chosen one may cost is held until its outcome is learnt."""
+        """None: the budget affords none of them. What the chosen one may cost is held until its outcome is learnt.
+        `affords`: what is left of the budget, where somebody knows of less than is known here."""
         if not offers:
             raise ValueError("candidates: there is no model to choose from")
         costs, worst = self._costs(features, offers)
         if self.pacer is not None:
-            left = self.pacer.left(now)
-            kept = [number for number, amount in enumerate(worst) if amount <= max(left, 0.0)]
+            left = max(min(self.pacer.left(now), affords), 0.0)
+            kept = [number for number, amount in enumerate(worst) if amount <= left]
             if not kept:
                 return None
             offers, costs, worst = [offers[at] for at in kept], [costs[at] for at in kept], [worst[at] for at in kept]
         decision, chosen = self._choose(features, offers, costs, random)
         if self.pacer is not None:
             decision.held = self.pacer.hold(worst[chosen], now)
+            decision.worst_cost = max(worst)
         return decision
 
     def explain(self, features: Features, offers: Sequence[Offer], random: np.random.Generator) -> Decision:
@@ -101,11 +108,13 @@ class Learner:
         expected = [history.expected(offer.model, features, offer.cost, offer.latency) for offer in offers]
         if self.pacer is None:
             return expected, []
-        worst = [
-            offer.worst_cost if offer.worst_cost is not None else max(history.worst_cost(offer.model), cost or 0.0)
-            for offer, (cost, _) in zip(offers, expected, strict=True)
-        ]
+        worst = [self._worst(offer, cost or 0.0) for offer, (cost, _) in zip(offers, expected, strict=True)]
         return expected, worst
+
+    def _worst(self, offer: Offer, expected: float) -> float:
+        if offer.worst_cost is not None and not offer.open_ended:
+            return offer.worst_cost
+        return max(offer.worst_cost or 0.0, self._history.worst_cost(offer.model), expected)
 
     def _choose(
         self,

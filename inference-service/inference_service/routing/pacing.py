@@ -39,16 +39,30 @@ class Budget:
 
 class Pacer:
     def __init__(self, budget: Budget) -> None:
-        self.budget: Final = budget
-        self._period = 0
-        self._spent = 0.0
+        self._budget = budget
         self._held: dict[int, tuple[float, float]] = {}
         self._held_sum = 0.0
         self._numbers = count(1)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._period = 0
+        self._spent = 0.0
         self._pressure = 0.0
         self._usual = 0.0
         self._usual_of = 0
         self._at: float | None = None
+
+    @property
+    def budget(self) -> Budget:
+        return self._budget
+
+    def change(self, budget: Budget) -> None:
+        """Of another amount: what was spent stays spent. In other periods the pace begins anew. What is held stays held
+        in either case: its requests are under way."""
+        if (budget.start, budget.seconds) != (self._budget.start, self._budget.seconds):
+            self._begin()
+        self._budget = budget
 
     @property
     def pressure(self) -> float:
@@ -69,7 +83,7 @@ class Pacer:
             if until > now:
                 break
             self.release(number)
-        return self.budget.amount - self._spent - self._held_sum
+        return self._budget.amount - self._spent - self._held_sum
 
     def hold(self, worst: float, now: float) -> int:
         number = next(self._numbers)
@@ -83,12 +97,12 @@ class Pacer:
 
     def spend(self, cost: float, at: float) -> None:
         """Of an own request or of another replica's; one of a period that is over changes nothing."""
-        if self.budget.period(at) < self._period:
+        if self._budget.period(at) < self._period:
             return
         self._enter(at)
         since = max(0.0, at - self._at) if self._at is not None else 0.0
         self._at = at if self._at is None else max(at, self._at)
-        allowed = max(0.0, self.budget.amount - self._spent) * min(1.0, since / self.budget.seconds_left(at))
+        allowed = max(0.0, self._budget.amount - self._spent) * min(1.0, since / self._budget.seconds_left(at))
         self._spent += cost
         self._usual_of = min(self._usual_of + 1, int(USUAL_MEMORY))
         self._usual += (cost - self._usual) / self._usual_of
@@ -117,9 +131,9 @@ class Pacer:
         self._at = state["at"]
 
     def _planned(self, at: float) -> float:
-        return self.budget.amount * (1.0 - self.budget.seconds_left(at) / self.budget.seconds)
+        return self._budget.amount * (1.0 - self._budget.seconds_left(at) / self._budget.seconds)
 
     def _enter(self, now: float) -> None:
-        period = self.budget.period(now)
+        period = self._budget.period(now)
         if period > self._period:
             self._period, self._spent = period, 0.0
