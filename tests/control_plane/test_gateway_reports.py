@@ -139,6 +139,21 @@ async def test_feedback_on_another_gateways_decision(
     assert again["result"] is None
 
 
+async def test_a_key_rates_a_decision_once_at_whatever_gateway(
+    one: GatewaySide, two: GatewaySide, admin: httpx.AsyncClient
+) -> None:
+    key = (await admin.get("/api/me")).json()["keyId"]
+    await one.told(decisions=[decision("d1", result=None)], feedback=[feedback("d1", rating=4, keyId=key)])
+    again = await two.http.post("/feedback", json=feedback("d1", rating=1, keyId=key))
+    assert (again.status_code, again.json()["code"], again.json()["field"]) == (409, "already_rated", "decisionId")
+    twice = [feedback("d1", rating=1, keyId=key), feedback("d1", rating=2, keyId=None)] * 2
+    assert (await one.told(feedback=twice))["unknownDecisions"] == []
+    noted = await two.http.post("/feedback", json=feedback("d1", rating=None, label="law", keyId=key))
+    assert noted.status_code == 200, "a label is no rating"
+    heard = (await two.get("/lessons", after=0, gateway="gateway-3"))["items"]
+    assert [lesson["quality"] for lesson in heard] == [0.75, 0.25, noted.json()["quality"]]
+
+
 async def test_a_gateway_that_starts_hears_the_newest_of_each_route(
     one: GatewaySide, admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

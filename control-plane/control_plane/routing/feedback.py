@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database import parse_id
-from control_plane.problems import not_found
+from control_plane.problems import Refusal, not_found
 from control_plane.routing import decisions, lessons
 from control_plane.routing.decisions import as_json, result_json
 from control_plane.routing.lessons import Draft
@@ -21,7 +21,10 @@ FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS told (
     comment text, key_id text, result jsonb, at timestamptz
 )
 ORDER BY place
+ON CONFLICT DO NOTHING
+RETURNING decision_id, key_id, rating IS NOT NULL
 """
+"""A key's second rating of a decision conflicts with its first."""
 
 
 def quality_of(feedback: Feedback) -> float | None:
@@ -29,7 +32,8 @@ def quality_of(feedback: Feedback) -> float | None:
 
 
 async def keep(session: AsyncSession, told: Sequence[Feedback]) -> tuple[list[Draft], list[str]]:
-    """Answers the lessons to write, and the decisions that nobody knows: feedback on those is not kept."""
+    """Answers the lessons to write, and the decisions that nobody knows: feedback on those is not kept, and neither is
+    a second rating by the same key."""
     known = await decisions.known(session, (one.decision_id for one in told))
     kept = [one for one in told if one.decision_id in known]
     unknown = sorted({one.decision_id for one in told} - known.keys())
@@ -51,11 +55,16 @@ async def keep(session: AsyncSession, told: Sequence[Feedback]) -> tuple[list[Dr
         }
         for place, one in enumerate(kept)
     ]
-    await session.execute(text(_KEEP), {"rows": as_json(rows)})
+    found = (await session.execute(text(_KEEP), {"rows": as_json(rows)})).all()
+    rated = {(decision_id, key_id) for decision_id, key_id, is_rating in found if is_rating}
     results = {one.decision_id: one.result for one in reversed(kept) if one.result is not None}
     news = await decisions.give_results(session, results)
     drafts = []
     for one in kept:
+        if one.rating is not None:
+            if (one.decision_id, one.key_id) not in rated:
+                continue
+            rated.discard((one.decision_id, one.key_id))
         result = one.result if one.decision_id in news else None
         if one.result is not None:
             news.discard(one.decision_id)
@@ -71,6 +80,9 @@ async def take(session: AsyncSession, gateway: str, told: Feedback) -> Lesson:
     if found is None or await _project_of(session, told.key_id) not in {None, found.project}:
         raise not_found("decision", told.decision_id)
     drafts, _ = await keep(session, [told])
+    if not drafts:
+        detail = "This key has rated the decision already: a rating counts once."
+        raise Refusal(409, "already_rated", detail, field="decisionId")
     [lesson] = await lessons.write(session, gateway, drafts)
     return lesson
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Float, ForeignKey, Identity, Index, Text
+from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Float, ForeignKey, Identity, Index, Text, text
 from sqlalchemy.dialects.postgresql import JSON, JSONB
 from sqlmodel import Field, SQLModel
 
@@ -76,6 +76,13 @@ class FeedbackRow(SQLModel, table=True):
         CheckConstraint("rating BETWEEN 1 AND 5", name="routing_feedback_rating_known"),
         CheckConstraint("quality BETWEEN 0 AND 1", name="routing_feedback_quality_share"),
         Index("routing_feedback_by_decision", "decision_id", "number"),
+        Index(
+            "routing_feedback_rated_once",
+            "decision_id",
+            text("coalesce(key_id, '')"),
+            unique=True,
+            postgresql_where=text("rating IS NOT NULL"),
+        ),
     )
 
     number: int | None = _number()

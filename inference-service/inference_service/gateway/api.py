@@ -1,6 +1,7 @@
 """What the gateway answers beside OpenAI's paths: a plain chat, and the routing alone for those who ask models
 themselves."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -17,12 +18,15 @@ from inference_service.gateway.learners import Learners
 from inference_service.gateway.replay import EvaluateRequest, Replay
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.requests import Incoming, read_json
-from inference_service.gateway.router import Router, rating, reported
+from inference_service.gateway.router import Router, already_rated, rating, reported
 from inference_service.gateway.targets import Offer
 from inference_service.gateway.within import Given, Heard
 
 _Asked = TypeVar("_Asked", bound=Request)
 SMALL_BODY_SECONDS = 30.0
+TOLD_SECONDS = 1.0
+"""After so long the control plane has heard of a decision that another gateway made just now."""
+NOT_FOUND, CONFLICT = 404, 409
 CHAT = "/v1/chat/completions"
 ANALYZE = "/api/routing/analyze"
 ANALYZE_BYTES = 8 * 2**20
@@ -192,10 +196,20 @@ class Api:
         await _json(reply, {"decisionId": feedback.decision_id, "accepted": True})
 
     async def _lesson(self, feedback: Feedback) -> Lesson:
-        """Of a decision that another gateway made, or an earlier life of this one: the control plane has it."""
+        """Of a decision that another gateway made, or an earlier life of this one: the control plane has it, or will
+        have it as soon as it was told."""
+        said = feedback.model_dump_json().encode()
         try:
-            return await self._control_plane.feedback(self._life, feedback.model_dump_json().encode())
-        except Declined:
+            try:
+                return await self._control_plane.feedback(self._life, said)
+            except Declined as declined:
+                if declined.status != NOT_FOUND:
+                    raise
+                await asyncio.sleep(TOLD_SECONDS)
+                return await self._control_plane.feedback(self._life, said)
+        except Declined as declined:
+            if declined.status == CONFLICT:
+                raise already_rated() from None
             message = f"There is no decision `{feedback.decision_id}` here."
             raise Refusal(404, message, code="unknown_decision", param="decisionId") from None
         except Unanswered:

@@ -26,6 +26,10 @@ class Unanswered(Exception):
 class Declined(Exception):
     """It answered, and the answer is no; the message is its own."""
 
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 class ControlPlane:
     def __init__(self, session: aiohttp.ClientSession, url: str, key: SecretStr) -> None:
@@ -51,7 +55,7 @@ class ControlPlane:
     async def wake(self, deployment_id: str) -> None:
         status, content = await self._ask("POST", f"/internal/deployments/{deployment_id}/wake", {}, ANSWER_SECONDS)
         if 400 <= status < 500:
-            raise Declined(_detail(content) or f"The control plane declined ({status}).")
+            raise Declined(_detail(content) or f"The control plane declined ({status}).", status)
         if status >= 300:
             raise Unanswered(f"the control plane answered {status} to the wake")
 
@@ -118,7 +122,7 @@ class ControlPlane:
 
 def _understood(kind: type[_Answer], path: str, status: int, content: bytes) -> _Answer:
     if 400 <= status < 500 and status not in {401, 408, 429}:
-        raise Declined(_detail(content) or f"The control plane declined ({status}).")
+        raise Declined(_detail(content) or f"The control plane declined ({status}).", status)
     if status != 200:
         raise Unanswered(f"the control plane answered {status} to {path}")
     try:

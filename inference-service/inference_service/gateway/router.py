@@ -293,8 +293,7 @@ class Router:
         if feedback.signal == "rating" and feedback.rating is not None:
             made.raters = made.raters or set()
             if feedback.key_id in made.raters:
-                message = "This key has rated the decision already: a rating counts once."
-                raise Refusal(409, message, code="already_rated", param="decisionId")
+                raise already_rated()
             made.raters.add(feedback.key_id)
         if not made.told:
             made.told = True
@@ -318,6 +317,11 @@ def outcome(model: str, features: Features, feedback: Feedback) -> deciding.Outc
         failed=result.failed if result else False,
         request=result is not None,
     )
+
+
+def already_rated() -> Refusal:
+    message = "This key has rated the decision already: a rating counts once."
+    return Refusal(409, message, code="already_rated", param="decisionId")
 
 
 def rating(caller: Caller, said: FeedbackRequest) -> Feedback:

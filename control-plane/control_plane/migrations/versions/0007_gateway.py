@@ -171,6 +171,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number"),
     )
     op.create_index("routing_feedback_by_decision", "routing_feedback", ["decision_id", "number"], unique=False)
+    op.create_index(
+        "routing_feedback_rated_once",
+        "routing_feedback",
+        ["decision_id", sa.literal_column("coalesce(key_id, '')")],
+        unique=True,
+        postgresql_where=sa.text("rating IS NOT NULL"),
+    )
     op.add_column("api_keys", sa.Column("limits", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
     op.add_column("projects", sa.Column("limits", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
     op.add_column("projects", sa.Column("request_log", sa.Text(), server_default="off", nullable=False))
@@ -183,6 +190,7 @@ def downgrade() -> None:
     op.drop_column("projects", "request_log")
     op.drop_column("projects", "limits")
     op.drop_column("api_keys", "limits")
+    op.drop_index("routing_feedback_rated_once", table_name="routing_feedback")
     op.drop_index("routing_feedback_by_decision", table_name="routing_feedback")
     op.drop_table("routing_feedback")
     op.drop_table("routes")
