@@ -23,7 +23,7 @@ from inference_service.gateway.directory import Caller, Directory, Model
 from inference_service.gateway.learners import Learners
 from inference_service.gateway.orders import Order
 from inference_service.gateway.redaction import redacted
-from inference_service.gateway.router import _offers
+from inference_service.gateway.router import _bounded
 from inference_service.gateway.targets import Offer as OfferedBy
 from inference_service.gateway.targets import Prices, Provided, Target
 from inference_service.routing.decision import Offer, Outcome
@@ -392,7 +392,7 @@ def test_what_a_route_holds_counts_all_that_is_asked_for() -> None:
     def worst(path: str = CHAT, **more: Any) -> float:
         content = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}], **more}
         order = Order(path, {}, orjson.dumps(content), content, stream=False, model="auto", identity="x")
-        [offer] = _offers([model], features, order)
+        [offer] = _bounded([model], features, order)
         assert offer.worst_cost is not None
         assert offer.open_ended == (path == CHAT and "max_tokens" not in more)
         return offer.worst_cost

@@ -7,7 +7,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class Router:
         self._afterwards = afterwards
         self._random = np.random.default_rng()
         self._made: OrderedDict[str, Remembered] = OrderedDict()
-        self._found: dict[tuple[str | None, str, str], list[Model]] = {}
+        self._found: dict[tuple[str | None, str, str], _Candidates] = {}
         self._found_in: object = None
         self._asked: OrderedDict[tuple[str, int, int], tuple[str, float]] = OrderedDict()
 
@@ -82,10 +82,10 @@ class Router:
     async def decide(self, caller: Caller, project: str, route: str, settings: RouteSettings, order: Order) -> Decided:
         """What is held for the decision is in it, to be settled by who asked for it."""
         features = self._learners.extractor(project).extract(order.content)
-        models = self._candidates(caller, route, settings, order.path)
-        offers = _offers(models, features, order)
+        candidates = self._candidates(caller, route, settings, order.path)
         learner = self._learners.of(project, route)
         budget = self._learners.budget(project, route)
+        offers = candidates.offers if budget is None else _bounded(candidates.models, features, order)
         choice, held = await self._afforded(project, route, budget, learner, features, offers)
         judged = choice.unsure and settings.judge is not None
         if judged:
@@ -152,15 +152,14 @@ class Router:
     ) -> Remembered:
         """For one who asks the model himself, and says afterwards what came of it."""
         features = self._learners.extractor(project).extract(content)
-        models = self._candidates(caller, route, settings, "/v1/chat/completions")
-        offers = [deciding.Offer(model.name, cost=None if model.offers else 0.0) for model in models]
-        choice = self._learners.of(project, route).explain(features, offers, self._random)
+        candidates = self._candidates(caller, route, settings, "/v1/chat/completions")
+        choice = self._learners.of(project, route).explain(features, candidates.offers, self._random)
         made, _ = self._remember(caller, project, route, features, choice)
         made.told = True
         self._ledger.decided(made.record)
         return made
 
-    def _candidates(self, caller: Caller, route: str, settings: RouteSettings, path: str) -> Sequence[Model]:
+    def _candidates(self, caller: Caller, route: str, settings: RouteSettings, path: str) -> "_Candidates":
         """Looked for once for each snapshot: there may be thousands of models."""
         if self._found_in is not self._directory.changed:
             self._found_in = self._directory.changed
@@ -168,8 +167,8 @@ class Router:
         which = (caller.bound, route, path)
         found = self._found.get(which)
         if found is None:
-            found = self._able(caller, settings, path)
-            if not found:
+            able = self._able(caller, settings, path)
+            if not able:
                 named = f" Its models are {', '.join(settings.models[:10])}." if settings.models else ""
                 raise Refusal(
                     503,
@@ -177,7 +176,8 @@ class Router:
                     code=NO_MODEL,
                     headers={"retry-after": "5"},
                 )
-            self._found[which] = found
+            offers = [deciding.Offer(model.name, cost=None if model.offers else 0.0) for model in able]
+            found = self._found[which] = _Candidates(able, offers)
         return found
 
     def _able(self, caller: Caller, settings: RouteSettings, path: str) -> list[Model]:
@@ -352,9 +352,15 @@ def _answers(model: Model, path: str) -> bool:
     return bool(model.engines) or any(can_say(path, offer.target) for offer in model.offers)
 
 
-def _offers(models: Sequence[Model], features: Features, order: Order) -> list[deciding.Offer]:
-    """What each costs at most is known by its prices, the length of the request and the bound that the caller set; an
-    engine of ours costs nothing."""
+class _Candidates(NamedTuple):
+    """`offers`: an engine of ours costs nothing; what others will cost is not known."""
+
+    models: Sequence[Model]
+    offers: Sequence[deciding.Offer]
+
+
+def _bounded(models: Sequence[Model], features: Features, order: Order) -> list[deciding.Offer]:
+    """With what each costs at most, by its prices, the length of the request and the bound that the caller set."""
     given, made = bodies.guessed_tokens(order.body, order.content)
     given = max(given, 2 * features.length_tokens + 16)
     answers = 0 if order.path in MAKES_NOTHING else bodies.answers_asked(order.content)

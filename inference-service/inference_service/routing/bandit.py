@@ -25,6 +25,9 @@ RIDGE: Final = 8.0
 RIDGE_OF_ALL: Final = 2.0
 """The model as such may differ from the belief more readily than its single sides."""
 
+_ROWS: Final = 1 + CONTEXT_SIZE
+"""Of each model: its mean, and its covariance."""
+
 _PLACE_OF_DOMAIN: Final = {domain: 1 + number for number, domain in enumerate(DOMAINS)}
 _PLACE_OF_LANGUAGE: Final = {language: 1 + len(DOMAINS) + number for number, language in enumerate(KNOWN_LANGUAGES)}
 
@@ -54,7 +57,9 @@ class Bandit:
         sides = context.tolist()
         language, domain, noise = features.language, features.domain, self._variance
         expected, deviation = [], []
-        for model, (mean, *row) in zip(models, (stacked @ context).tolist(), strict=True):
+        products = stacked.dot(context).tolist()
+        for number, model in enumerate(models):
+            mean, *row = products[number * _ROWS : (number + 1) * _ROWS]
             expected.append(self._beliefs.quality(model, language, domain) + mean)
             deviation.append(math.sqrt(max(0.0, noise * sum(map(mul, row, sides)))))
         return Outlook(expected, deviation)
@@ -105,7 +110,7 @@ class Bandit:
         arms = [self._arm(model) for model in models]
         for arm in arms:
             arm.settle(self._step)
-        stacked = np.array([np.vstack((arm.mean, arm.covariance)) for arm in arms])
+        stacked = np.vstack([part for arm in arms for part in (arm.mean, arm.covariance)])
         self._stacked[models] = stacked
         return stacked
 

@@ -64,7 +64,7 @@ class Classifier:
         complexities = _shares(chances[self._at_complexity : self._at_language])
         confidence = max(domains)
         if language is None:
-            languages = chances[self._at_language : -1]
+            languages = chances[self._at_language :]
             language = self._languages[languages.index(max(languages))]
             if language not in KNOWN_LANGUAGES:
                 language = "other"
@@ -106,10 +106,10 @@ class Classifier:
             self.learn(each["rows"], domain=each.get("domain"), complexity=each.get("complexity"))
 
     def _chances(self, rows: list[int]) -> list[float]:
-        total = np.add.reduce(self._weights.take(rows, axis=0), axis=0)
-        total *= 1.0 / math.sqrt(max(float(total[-1]), LEAST_SQUARE))
-        exponents: list[float] = np.exp(total).tolist()
-        return exponents
+        """In plain numbers from where they are few: numpy's own code has to be fetched first, which takes longer."""
+        total: list[float] = np.add.reduce(self._weights.take(rows, axis=0), axis=0).tolist()
+        scale = 1.0 / math.sqrt(max(total[-1], LEAST_SQUARE))
+        return [math.exp(each * scale) for each in total[:-1]]
 
     def _apply(self, correction: Correction) -> None:
         rows = np.array(correction.rows)
