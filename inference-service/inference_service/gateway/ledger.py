@@ -73,6 +73,7 @@ class Ledger:
         self._requests_bytes = 0
         self._now = asyncio.Event()
         self._waiting: list[Path] = []
+        self._written = asyncio.Event()
         self._writing = 0
 
     def count(
@@ -157,6 +158,7 @@ class Ledger:
             return
         self._unwritten, self._writing = None, 0
         self._waiting.append(path)
+        self._written.set()
 
     def _taken(self) -> _Part | None:
         if not (self._used or self._decisions or self._feedback or self._requests):
@@ -182,7 +184,8 @@ class Ledger:
     async def _tell(self) -> None:
         while True:
             if not self._waiting:
-                await asyncio.sleep(FLUSH_SECONDS / 10)
+                self._written.clear()
+                await self._written.wait()
             elif not await self._tell_one():
                 await asyncio.sleep(AGAIN_SECONDS)
 

@@ -23,6 +23,8 @@ Clock = Callable[[], float]
 ROUNDS = 50
 """Of one request that others are always quicker than."""
 BATCH = 50
+QUIET_SECONDS = 0.5
+"""Where nothing is due, Redis is visited so seldom, to be known as one that lives and to hear that it is there."""
 TRUSTED_SECONDS = 1.0
 """Portions are renewed so often that for so long after a beat all of them are this gateway's own."""
 
@@ -185,8 +187,10 @@ class Quota:
             self._wake.clear()
             await self._visit_asked()
             if (now := self._clock()) >= next_at:
-                await self._visit_all(self._table.due(now))
-                self._trusted_until = now + TRUSTED_SECONDS
+                due = self._table.due(now)
+                if due or now + TRUSTED_SECONDS - self._trusted_until >= QUIET_SECONDS:
+                    await self._visit_all(due)
+                    self._trusted_until = now + TRUSTED_SECONDS
                 next_at = now + self._settings.beat_seconds
             try:
                 async with asyncio.timeout(max(0.0, next_at - self._clock())):
