@@ -146,7 +146,7 @@ async def test_a_key_rates_a_decision_once_at_whatever_gateway(
     await one.told(decisions=[decision("d1", result=None)], feedback=[feedback("d1", rating=4, keyId=key)])
     again = await two.http.post("/feedback", json=feedback("d1", rating=1, keyId=key))
     assert (again.status_code, again.json()["code"], again.json()["field"]) == (409, "already_rated", "decisionId")
-    twice = [feedback("d1", rating=1, keyId=key), feedback("d1", rating=2, keyId=None)] * 2
+    twice = [feedback("d1", rating=1, keyId=key), feedback("d1", rating=2, keyId="another")] * 2
     assert (await one.told(feedback=twice))["unknownDecisions"] == []
     noted = await two.http.post("/feedback", json=feedback("d1", rating=None, label="law", keyId=key))
     assert noted.status_code == 200, "a label is no rating"

@@ -18,12 +18,17 @@ from imts_shared.contracts.limits import Limits
 from imts_shared.contracts.providers import ProviderKind, ProviderModel
 from imts_shared.contracts.routes import Judge
 from imts_shared.contracts.serving import KnownProject, KnownRoute, Snapshot
+from inference_service.gateway.afterwards import Afterwards
 from inference_service.gateway.bodies import answers_asked, guessed_prompt
 from inference_service.gateway.directory import Caller, Directory, Model
+from inference_service.gateway.errors import Refusal
+from inference_service.gateway.judge import Judge as Judging
 from inference_service.gateway.learners import Learners
+from inference_service.gateway.ledger import Ledger
 from inference_service.gateway.orders import Order
+from inference_service.gateway.quota import Full, Grant, Kind, Quota, Scopes
 from inference_service.gateway.redaction import redacted
-from inference_service.gateway.router import _bounded
+from inference_service.gateway.router import Router, _bounded
 from inference_service.gateway.targets import Offer as OfferedBy
 from inference_service.gateway.targets import Prices, Provided, Target
 from inference_service.routing.decision import Offer, Outcome
@@ -381,6 +386,41 @@ def test_a_budget_that_is_changed_forgets_nothing_that_was_spent() -> None:
     changed = learners.of("default", "r").pacer
     assert changed is not None
     assert changed.left(time.time()) == pytest.approx(0.5)
+
+
+async def test_a_budget_of_which_nobody_can_say_what_was_spent_leaves_what_is_free_at_once() -> None:
+    """Each question about it may wait for seconds: it is not asked once more for each of the dear models."""
+    asked: list[float] = []
+
+    class Unknown(Quota):
+        def __init__(self) -> None: ...
+
+        def try_admit(self, scopes: Scopes | None, tokens: float, money: float) -> Grant | None:
+            return None
+
+        async def ask(self, scopes: Scopes | None, tokens: float, money: float) -> Grant | Full:
+            asked.append(money)
+            return Full("route:default/r", Kind.money_budget, 5.0, 0.0, money, 1.0, known=False)
+
+        def route(self, project: str, name: str, limits: Limits) -> Scopes | None:
+            return Scopes((), (), ())
+
+    directory = Directory()
+    route = KnownRoute(name="r", project="default", budget=5.0)
+    directory.apply(Snapshot(version="1", keys=KEYS, models=[], routes=[route]))
+    learners = Learners(directory)
+    judge, ledger = object.__new__(Judging), object.__new__(Ledger)
+    router = Router(directory, learners, Unknown(), ledger, judge, Afterwards())
+    features = learners.extractor("default").of_text("Hello")
+    dear = [Offer(f"dear {number}", worst_cost=number / 10) for number in range(1, 9)]
+    learner, budget = learners.of("default", "r"), learners.budget("default", "r")
+    choice, _ = await router._afforded(
+        "default", "r", budget, learner, features, [*dear, Offer("own", cost=0.0, worst_cost=0.0)]
+    )
+    assert (choice.model, len(asked)) == ("own", 1)
+    with pytest.raises(Refusal) as refused:
+        await router._afforded("default", "r", budget, learner, features, dear)
+    assert (refused.value.status, refused.value.code) == (503, "budget_unknown")
 
 
 def test_what_a_route_holds_counts_all_that_is_asked_for() -> None:

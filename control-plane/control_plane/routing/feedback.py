@@ -61,7 +61,7 @@ async def keep(session: AsyncSession, told: Sequence[Feedback]) -> tuple[list[Dr
     news = await decisions.give_results(session, results)
     drafts = []
     for one in kept:
-        if one.rating is not None:
+        if one.rating is not None and one.key_id is not None:
             if (one.decision_id, one.key_id) not in rated:
                 continue
             rated.discard((one.decision_id, one.key_id))

@@ -79,7 +79,7 @@ class FeedbackRow(SQLModel, table=True):
         Index(
             "routing_feedback_rated_once",
             "decision_id",
-            text("coalesce(key_id, '')"),
+            "key_id",
             unique=True,
             postgresql_where=text("rating IS NOT NULL"),
         ),

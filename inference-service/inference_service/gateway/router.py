@@ -130,7 +130,8 @@ class Router:
                 return choice, found
             learner.give_back(choice)
             full = full or found
-            affords = min(found.limit - found.spent - found.gone, math.nextafter(worst, 0.0))
+            left = found.limit - found.spent - found.gone if found.known else 0.0
+            affords = min(left, math.nextafter(worst, 0.0))
         refused = refusal(full) if full is not None else _not_afforded(route, budget)
         metrics.LIMITED.labels(refused.code or "").inc()
         raise refused

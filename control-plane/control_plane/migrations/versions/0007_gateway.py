@@ -174,7 +174,7 @@ def upgrade() -> None:
     op.create_index(
         "routing_feedback_rated_once",
         "routing_feedback",
-        ["decision_id", sa.literal_column("coalesce(key_id, '')")],
+        ["decision_id", "key_id"],
         unique=True,
         postgresql_where=sa.text("rating IS NOT NULL"),
     )
