@@ -15,7 +15,7 @@ from inference_service.gateway.directory import Caller, Directory, Model
 from inference_service.gateway.errors import Refusal
 from inference_service.gateway.exchange import AGAINST_THE_REQUEST
 from inference_service.gateway.ledger import Ledger
-from inference_service.gateway.orders import MAKES_NOTHING, Order
+from inference_service.gateway.orders import Order
 from inference_service.gateway.quota import Grant, Quota, Scopes, rate_headers
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.router import Router
@@ -85,14 +85,12 @@ class Accounts:
         lately, and longer than those; but not so long that a small budget could never be used at all."""
         order = bill.order
         given, made = bodies.guessed_tokens(order.body, order.content)
-        if order.path in MAKES_NOTHING:
-            return given, 0
         if not made:
             bounds = [float(each) for one in limits for each in (one.token_budget, one.tokens_per_minute) if each]
             least = min(bounds, default=math.inf)
             usual = min(UNKNOWN_OUTPUT_TOKENS, max(USUAL_OUTPUT_TOKENS, least / 8))
             made = int(max(usual, *(self._longest.get(model.name, 0.0) for model in models)))
-        return given, made * bodies.answers_asked(order.content)
+        return given, made * order.answers
 
     def _learn_length(self, model: str, tokens: int) -> None:
         self._longest[model] = max(float(tokens), LENGTH_FADES * self._longest.get(model, 0.0))

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from inference_service.gateway import bodies
 from inference_service.gateway.counting import Tokens
 
-MAKES_NOTHING = frozenset({"/v1/embeddings", "/v1/tokenize", "/v1/detokenize"})
+_MAKES_NOTHING = frozenset({"/v1/embeddings", "/v1/tokenize", "/v1/detokenize"})
 """Paths whose answers hold no tokens that a model made."""
 
 
@@ -28,6 +28,11 @@ class Order:
     def of(self, model: str, body: bytes, content: dict[str, Any]) -> "Order":
         """The same of another model."""
         return Order(self.path, self.headers, body, content, self.stream, model, self.identity, self.routed)
+
+    @property
+    def answers(self) -> int:
+        """How many it asks for that are made of tokens."""
+        return 0 if self.path in _MAKES_NOTHING else bodies.answers_asked(self.content)
 
     @property
     def hears_usage(self) -> bool:

@@ -30,7 +30,7 @@ from inference_service.gateway.errors import Refusal
 from inference_service.gateway.judge import Judge
 from inference_service.gateway.learners import DEFAULT, Learners
 from inference_service.gateway.ledger import Ledger
-from inference_service.gateway.orders import MAKES_NOTHING, Order
+from inference_service.gateway.orders import Order
 from inference_service.gateway.quota import FREE, MARGIN, Full, Grant, Quota, refusal
 from inference_service.gateway.speech import can_say
 from inference_service.routing import decision as deciding
@@ -364,9 +364,8 @@ def _bounded(models: Sequence[Model], features: Features, order: Order) -> list[
     """With what each costs at most, by its prices, the length of the request and the bound that the caller set."""
     given, made = bodies.guessed_tokens(order.body, order.content)
     given = max(given, 2 * features.length_tokens + 16)
-    answers = 0 if order.path in MAKES_NOTHING else bodies.answers_asked(order.content)
-    output = (made or USUAL_OUTPUT_TOKENS) * answers
-    open_ended = answers > 0 and not made
+    output = (made or USUAL_OUTPUT_TOKENS) * order.answers
+    open_ended = output > 0 and not made
     return [_offer(model, given, output, open_ended=open_ended) for model in models]
 
 

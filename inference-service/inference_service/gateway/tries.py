@@ -13,7 +13,7 @@ from inference_service.gateway.connections import Connections
 from inference_service.gateway.directory import Model
 from inference_service.gateway.errors import Cut, Lost, Refusal, Said
 from inference_service.gateway.exchange import Limits, Outcome, exchange
-from inference_service.gateway.orders import MAKES_NOTHING, Order
+from inference_service.gateway.orders import Order
 from inference_service.gateway.quota import FREE, Full, Grant, Kind, Quota
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.targets import Target
@@ -150,8 +150,7 @@ class Tries:
             return FREE
         scopes = self._quota.upstream(target.provided.identity, target.limits)
         given, made = bodies.guessed_tokens(order.body, order.content)
-        answers = 0 if order.path in MAKES_NOTHING else bodies.answers_asked(order.content)
-        tokens = given + (made or USUAL_OUTPUT_TOKENS) * answers
+        tokens = given + (made or USUAL_OUTPUT_TOKENS) * order.answers
         return self._quota.try_admit(scopes, tokens, 0.0) or await self._quota.ask(scopes, tokens, 0.0)
 
 

@@ -53,10 +53,6 @@ class Pacer:
         self._usual_of = 0
         self._at: float | None = None
 
-    @property
-    def budget(self) -> Budget:
-        return self._budget
-
     def change(self, budget: Budget) -> None:
         """Of another amount: what was spent stays spent. In other periods the pace begins anew. What is held stays held
         in either case: its requests are under way."""
