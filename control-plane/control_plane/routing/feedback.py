@@ -57,19 +57,28 @@ async def keep(session: AsyncSession, told: Sequence[Feedback]) -> tuple[list[Dr
     ]
     found = (await session.execute(text(_KEEP), {"rows": as_json(rows)})).all()
     rated = {(decision_id, key_id) for decision_id, key_id, is_rating in found if is_rating}
+    kept = _counted(kept, rated)
     results = {one.decision_id: one.result for one in reversed(kept) if one.result is not None}
     news = await decisions.give_results(session, results)
     drafts = []
     for one in kept:
-        if one.rating is not None and one.key_id is not None:
-            if (one.decision_id, one.key_id) not in rated:
-                continue
-            rated.discard((one.decision_id, one.key_id))
         result = one.result if one.decision_id in news else None
         if one.result is not None:
             news.discard(one.decision_id)
         drafts.append(Draft(known[one.decision_id], one.at, quality_of(one), one.weight, result, one.label))
     return drafts, unknown
+
+
+def _counted(told: Sequence[Feedback], rated: set[tuple[str, str | None]]) -> list[Feedback]:
+    """Without ratings that are not among those `rated` now, each of which is one."""
+    counted = []
+    for one in told:
+        if one.rating is not None and one.key_id is not None:
+            if (one.decision_id, one.key_id) not in rated:
+                continue
+            rated.discard((one.decision_id, one.key_id))
+        counted.append(one)
+    return counted
 
 
 async def take(session: AsyncSession, gateway: str, told: Feedback) -> Lesson:
