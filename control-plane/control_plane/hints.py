@@ -6,7 +6,6 @@ A hint that is lost with its process costs a reader a few seconds, for every rea
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
@@ -31,6 +30,9 @@ PROJECTS = "projects"
 PROVIDERS = "providers"
 ROUTES = "routes"
 LESSONS = "lessons"
+_OF_ALL_KINDS = (
+    QUEUE, MOVED, KEYS, DELIVERIES, QUOTAS, DATASETS, MODELS, SWEEPS, DEPLOYMENTS, PROJECTS, PROVIDERS, ROUTES, LESSONS,
+)  # fmt: skip
 _GATHER_SECONDS = 0.002
 _PAYLOAD_BYTES = 7_500
 
@@ -99,8 +101,8 @@ class Hints:
     async def _receive(self, connection: psycopg.AsyncConnection) -> None:
         await connection.execute(f"LISTEN {CHANNEL}")
         own = connection.info.backend_pid
-        with contextlib.suppress(asyncio.CancelledError):
-            self._tell(QUEUE)
+        for hint in _OF_ALL_KINDS:
+            self._tell(hint)
         async for notice in connection.notifies():
             if notice.pid != own:
                 for hint in notice.payload.split(","):

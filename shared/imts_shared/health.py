@@ -12,6 +12,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from imts_shared import __version__
 
+LOOK_SECONDS = 0.5
+"""How soon it notices that it shall end."""
+
 Ready = Callable[[], bool | str]
 
 
@@ -77,5 +80,5 @@ def serve_health(
         **(extra or {}),
     }
     server = HealthServer((host, port), ready, info)
-    threading.Thread(target=server.serve_forever, args=(0.1,), name="health", daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(LOOK_SECONDS,), name="health", daemon=True).start()
     return server

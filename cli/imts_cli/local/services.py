@@ -1,11 +1,10 @@
 """What one machine runs, as data: the supervisor knows no service by name."""
 
+import http.client
 import os
 import shlex
 import signal
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,12 +55,14 @@ class Plan:
 
 
 def answers_ready(port: int, timeout: float = 1) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        with opener.open(f"http://127.0.0.1:{port}/readyz", timeout=timeout) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError, ValueError):
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def http_service(name: str, module: str, role: str, port: int, python: str = sys.executable, **more: object) -> Service:

@@ -103,7 +103,7 @@ async def _stay_present(database: Database) -> None:
     starting = True
     while True:
         with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
-            async with database.transaction() as session:
+            async with database.statements() as session:
                 await presence.note_presence(session, presence.API, starting=starting)
             starting = False
         await asyncio.sleep(presence.API_BEAT_SECONDS)

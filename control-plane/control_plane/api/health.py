@@ -25,7 +25,7 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", operation_id="readyz", summary="The process can do its work")
 async def readyz(here: Here) -> dict[str, str]:
     try:
-        async with here.database.transaction() as session:
+        async with here.database.statements() as session:
             await session.execute(text("SELECT 1"))
     except (SQLAlchemyError, OSError):
         raise Refusal(503, "database_unavailable", "The database does not answer.") from None

@@ -56,7 +56,7 @@ async def beat(here: Here, worker_id: WorkerId, said: WorkerBeat) -> Response:
     if said.worker_id != worker_id:
         raise Refusal(422, "other_worker", "workerId is not the one in the path.", field="workerId")
     changes = Changes()
-    async with here.database.transaction() as session:
+    async with here.database.statements() as session:
         await workers.beat(session, worker_id, said, changes)
     changes.send(here.hints)
     return Response(status_code=204)

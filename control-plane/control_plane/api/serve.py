@@ -8,9 +8,10 @@ from fastapi import FastAPI
 
 from control_plane.api.app import create_app
 from control_plane.settings import settings
+from imts_shared.service import server
 
 
-class Server(uvicorn.Server):
+class Server(server.Server):
     """Told to exit, it first ends what would otherwise be waited for: live streams, gateways that wait for news.
     All of them come back."""
 
@@ -30,7 +31,7 @@ class Server(uvicorn.Server):
 def serve() -> None:
     config = settings()
     app = create_app(config)
-    server = uvicorn.Config(
+    served = uvicorn.Config(
         app,
         host=config.host,
         port=config.control_plane_port,
@@ -43,7 +44,7 @@ def serve() -> None:
         backlog=4096,
     )
     _collect_garbage_seldom()
-    Server(server, app).run()
+    server.serve(Server(served, app))
 
 
 def _collect_garbage_seldom() -> None:

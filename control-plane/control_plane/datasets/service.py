@@ -185,7 +185,7 @@ class Datasets:
         """Judges what was kept while the analyzer was away, in any order: a file that the analyzer does not get to the
         end of must not keep the others waiting for ever. Answers how many it judged."""
         query = light_rows().where(col(DatasetRow.state) == "unchecked").order_by(func.random()).limit(20)
-        async with self._database.transaction() as session:
+        async with self._database.statements() as session:
             waiting = (await session.execute(query)).scalars().all()
         judged = 0
         for found in waiting:

@@ -32,14 +32,15 @@ WHERE d.worker_id IS NULL AND NOT d.stopped AND NOT d.asleep AND d.replicas > 0
   AND (d.serving_revision IS NOT NULL OR r.failure IS NULL)
 """
 
-_SILENT = text("""
+_SILENT = """
 SELECT d.id FROM deployments d, presence p
 WHERE d.worker_id IS NOT NULL AND d.lease_until < clock_timestamp()
   AND p.name = :api AND p.seen_at > clock_timestamp() - interval '3 seconds'
   AND p.since < clock_timestamp() - make_interval(secs => :lease)
-ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
-""")
+"""
 """A worker could only be heard while an api was there, as with attempts of jobs."""
+
+AMISS = f"(EXISTS ({_SILENT}) OR EXISTS ({_UNPLACED}))"
 
 _HELD = text("""
 SELECT d.worker_id, d.id, d.replicas, r.gpu, coalesce(m.bytes, b.bytes, 0),
@@ -137,9 +138,8 @@ def let_go(row: DeploymentRow) -> None:
 
 async def release_silent(session: AsyncSession, changes: Changes) -> int:
     """Takes deployments from workers that were not heard for a whole lease."""
-    ids = list(
-        (await session.execute(_SILENT, {"api": API, "lease": settings().lease_seconds})).scalars(),
-    )
+    locked = text(f"{_SILENT} ORDER BY d.id FOR UPDATE OF d SKIP LOCKED")
+    ids = list((await session.execute(locked, _limits())).scalars())
     for row in await _rows(session, ids):
         worker = await session.get(InferenceWorkerRow, row.worker_id)
         seconds = lease_seconds(worker.launcher if worker is not None else "process")
@@ -153,6 +153,14 @@ async def release_silent(session: AsyncSession, changes: Changes) -> int:
     return len(ids)
 
 
+async def put_right(session: AsyncSession, changes: Changes) -> None:
+    """Who looks after what: mostly nothing is amiss, and one question says so. The last thing a transaction does."""
+    await session.flush()
+    if await session.scalar(text(f"SELECT {AMISS}"), _limits()):
+        await release_silent(session, changes)
+        await assign(session, changes)
+
+
 async def look_after(database: Database, hints: Hints) -> None:
     """The watcher's part: it sees a lease run out, and a worker come, where no other worker speaks."""
     changes = Changes()
@@ -160,3 +168,7 @@ async def look_after(database: Database, hints: Hints) -> None:
         await release_silent(session, changes)
         await assign(session, changes)
     changes.send(hints)
+
+
+def _limits() -> dict[str, Any]:
+    return {"api": API, "lease": settings().lease_seconds}

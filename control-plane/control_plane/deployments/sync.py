@@ -13,7 +13,7 @@ from sqlmodel import col
 from control_plane.database import parse_id
 from control_plane.deployments import events
 from control_plane.deployments.idle import make_room, sleep_if_idle
-from control_plane.deployments.leases import assign, lease_end, lease_seconds, let_go, release_silent
+from control_plane.deployments.leases import lease_end, lease_seconds, let_go, put_right
 from control_plane.deployments.reports import take, take_adapters
 from control_plane.deployments.rows import DeploymentRow, InferenceWorkerRow
 from control_plane.deployments.settling import settle
@@ -26,6 +26,8 @@ from imts_shared.contracts.deployments import DeploymentReason, DeploymentState
 from imts_shared.contracts.serving import ReplicaReport, SyncAnswer, SyncRequest
 
 BEAT_SECONDS = 1.0
+IDLE_BEAT_SECONDS = 2.0
+"""Of a worker that has nothing to look after."""
 
 
 async def sync(session: AsyncSession, said: SyncRequest, changes: Changes) -> SyncAnswer:
@@ -33,14 +35,15 @@ async def sync(session: AsyncSession, said: SyncRequest, changes: Changes) -> Sy
     last = await _note_worker(session, said)
     if said.batch >= last:
         await _apply(session, said, changes, repeated=said.batch == last, anew=last == 0)
-    await release_silent(session, changes)
-    await assign(session, changes)
+    await put_right(session, changes)
     rules = settings()
+    wanted = await wanted_by(session, said.worker_id, Sealer.of(rules))
+    beat = BEAT_SECONDS if wanted or said.replicas else IDLE_BEAT_SECONDS
     return SyncAnswer(
-        deployments=await wanted_by(session, said.worker_id, Sealer.of(rules)),
+        deployments=wanted,
         gone=await _gone(session, said.replicas),
         lease_seconds=lease_seconds(said.launcher),
-        beat_seconds=min(BEAT_SECONDS, rules.lease_seconds / 5),
+        beat_seconds=min(beat, rules.lease_seconds / 5),
     )
 
 

@@ -20,6 +20,8 @@ from imts_shared.contracts.serving import WantedAdapter, WantedDeployment, Wante
 async def wanted_by(session: AsyncSession, worker_id: str, sealer: Sealer) -> list[WantedDeployment]:
     query = select(DeploymentRow).where(col(DeploymentRow.worker_id) == worker_id).order_by(col(DeploymentRow.id))
     rows = list((await session.execute(query)).scalars())
+    if not rows:
+        return []
     ids = [row.id for row in rows]
     revisions: dict[UUID, list[RevisionRow]] = defaultdict(list)
     adapters: dict[UUID, list[AdapterRow]] = defaultdict(list)

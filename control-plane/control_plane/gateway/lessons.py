@@ -9,7 +9,7 @@ from control_plane.hints import LESSONS
 from control_plane.routing import lessons
 from imts_shared.contracts.routes import Lessons
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.5
 """Hints may be lost."""
 
 
@@ -39,7 +39,7 @@ class LessonNews:
         until = time.monotonic() + wait
         while True:
             news = self._news
-            async with self._database.transaction() as session:
+            async with self._database.statements() as session:
                 found = await lessons.after(session, number, gateway, limit)
             left = until - time.monotonic()
             if found.items or found.number < number or left <= 0 or self._closed:

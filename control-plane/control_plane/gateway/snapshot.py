@@ -16,7 +16,7 @@ from control_plane.tokens.sealing import Sealer
 from imts_shared.contracts.serving import Snapshot
 from imts_shared.sealing import ServiceSeal
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.5
 """Hints may be lost, and keys expire without one."""
 _NEWS = frozenset({DEPLOYMENTS, KEYS, PROJECTS, PROVIDERS, ROUTES})
 

@@ -132,6 +132,8 @@ async def _hold_numbers(session: AsyncSession) -> None:
 async def after(session: AsyncSession, number: int, gateway: str, limit: int) -> Lessons:
     """Those of others. `number` of the answer passes over one's own, and goes back where the database did."""
     newest = await _newest(session)
+    if newest <= number:
+        return Lessons(items=[], number=newest, more=False)
     asked = {"after": number, "newest": newest, "gateway": gateway, "limit": limit}
     return _page(await _read(session, _AFTER, asked), limit, newest)
 

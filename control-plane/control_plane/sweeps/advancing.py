@@ -1,4 +1,4 @@
-"""Sweeps go on: the watcher asks for it every second, and at once when one of their jobs has news.
+"""Sweeps go on: the watcher asks for it every two seconds, and at once when one of their jobs has news.
 
 Each step is one transaction under the sweep's lock and leaves everything as the next step needs it, so that whoever
 leads next goes on from there. A trial and its job are tied in the transaction that stores the job.
@@ -55,7 +55,7 @@ SELECT rung.step, point.value FROM unnest(CAST(:steps AS bigint[])) AS rung(step
 async def advance_all(database: Database, references: References, hints: Hints) -> set[UUID]:
     """Every sweep that has not ended, a step on. Answers the jobs whose news they wait for. A sweep that cannot go on
     is no other's business."""
-    async with database.transaction() as session:
+    async with database.statements() as session:
         query = select(col(SweepRow.id)).where(text("ended_at IS NULL")).order_by(col(SweepRow.id))
         going_on = (await session.execute(query)).scalars().all()
     waited_for: set[UUID] = set()

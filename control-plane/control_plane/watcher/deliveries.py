@@ -107,7 +107,7 @@ class Deliveries:
         if most <= 0:
             return []
         try:
-            async with self._database.transaction() as session:
+            async with self._database.statements() as session:
                 asked = {"most": most, "each": AT_ONCE_EACH, "ahead": TRY_SECONDS * 3}
                 return [_Due(*row) for row in (await session.execute(text(_TAKE), asked)).all()]
         except (SQLAlchemyError, OSError, TimeoutError) as error:

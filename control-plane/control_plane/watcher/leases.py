@@ -15,38 +15,29 @@ from control_plane.workers.service import API
 
 LOST = Counter("imts_attempts_lost_total", "Attempts ended because nothing was heard.", ["why"])
 
-_UNCLAIMED = """
-SELECT id, attempt FROM jobs
-WHERE state = 'dispatched' AND worker_id IS NOT NULL
-  AND dispatched_at < clock_timestamp() - make_interval(secs => :claim) LIMIT 500
-"""
-
-_WORKER_LEFT = """
-SELECT j.id, j.attempt FROM jobs j
+SILENT = """
+(SELECT j.id, j.attempt, false AS lost FROM jobs j
 WHERE j.state = 'dispatched' AND j.worker_id IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = j.worker_id) LIMIT 500
-"""
-
-_SILENT = """
-SELECT j.id, j.attempt FROM jobs j, presence p
+  AND (j.dispatched_at < clock_timestamp() - make_interval(secs => :claim)
+       OR NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = j.worker_id)) LIMIT 500)
+UNION ALL
+(SELECT j.id, j.attempt, true FROM jobs j, presence p
 WHERE j.state IN ('running', 'stopping') AND j.worker_id IS NOT NULL AND j.lease_until < clock_timestamp()
   AND p.name = :api AND p.seen_at > clock_timestamp() - interval '3 seconds'
-  AND p.since < clock_timestamp() - make_interval(secs => :lease) LIMIT 500
+  AND p.since < clock_timestamp() - make_interval(secs => :lease) LIMIT 500)
 """
-"""A worker could only be heard while an api was there: a lease runs out after the api has been up for a whole lease."""
+"""Nobody claimed the message, or nobody can any more; or its lease ran out. A worker could only be heard while an api
+was there: a lease runs out after the api has been up for a whole lease."""
 
 
 async def end_silent_attempts(database: Database, hints: Hints) -> int:
     rules = settings()
-    async with database.transaction() as session:
-        unclaimed = (await session.execute(text(_UNCLAIMED), {"claim": rules.claim_seconds})).all()
-        unclaimed = [*unclaimed, *(await session.execute(text(_WORKER_LEFT))).all()]
-        silent = (await session.execute(text(_SILENT), {"api": API, "lease": rules.lease_seconds})).all()
+    asked = {"claim": rules.claim_seconds, "api": API, "lease": rules.lease_seconds}
+    async with database.statements() as session:
+        silent = (await session.execute(text(SILENT), asked)).all()
     ended = 0
-    for job_id, attempt in dict.fromkeys(map(tuple, unclaimed)):
-        ended += await _end(database, hints, job_id, attempt, Happening.undelivered)
-    for job_id, attempt in silent:
-        ended += await _end(database, hints, job_id, attempt, Happening.lose)
+    for job_id, attempt, lost in silent:
+        ended += await _end(database, hints, job_id, attempt, Happening.lose if lost else Happening.undelivered)
     return ended
 
 

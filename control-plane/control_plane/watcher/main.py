@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable
 
 import psycopg
 import uvloop
@@ -21,6 +20,7 @@ from control_plane.watcher.deliveries import Deliveries
 from control_plane.watcher.dispatch import Dispatcher
 from control_plane.watcher.leader import Leadership
 from control_plane.watcher.leases import end_silent_attempts
+from control_plane.watcher.looking import look
 from control_plane.watcher.sweeps import SweepWatch
 from control_plane.watcher.upkeep import Upkeep
 from imts_shared.health import serve_health
@@ -85,8 +85,7 @@ class Watcher:
         """Works until told to stop or until the lock is lost; every loop ends with the leadership."""
         work = [
             asyncio.create_task(self._dispatch_loop()),
-            asyncio.create_task(self._every(LOOK_SECONDS, self._end_silent)),
-            asyncio.create_task(self._every(LOOK_SECONDS, self._place_deployments)),
+            asyncio.create_task(self._look_loop()),
             asyncio.create_task(self.deliveries.run()),
             asyncio.create_task(self.upkeep.run()),
             asyncio.create_task(self.sweeps.run()),
@@ -106,14 +105,23 @@ class Watcher:
             if isinstance(result, Exception):
                 raise result
 
-    async def _end_silent(self) -> None:
-        await end_silent_attempts(self.database, self.hints)
-
-    async def _place_deployments(self) -> None:
-        await look_after(self.database, self.hints)
+    async def _look_loop(self) -> None:
+        while True:
+            try:
+                found = await look(self.database)
+                if found.queued:
+                    self._queue_changed.set()
+                if found.silent:
+                    await end_silent_attempts(self.database, self.hints)
+                if found.amiss:
+                    await look_after(self.database, self.hints)
+            except DATABASE_ERRORS as error:
+                logger.bind(error=str(error)[:200]).warning("the database does not answer")
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _dispatch_loop(self) -> None:
         while True:
+            await self._queue_changed.wait()
             self._queue_changed.clear()
             try:
                 await self.dispatcher.send_waiting()
@@ -122,17 +130,6 @@ class Watcher:
             except DATABASE_ERRORS as error:
                 logger.bind(error=str(error)[:200]).warning("dispatch: the database does not answer")
                 await asyncio.sleep(0.5)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._queue_changed.wait(), LOOK_SECONDS)
-
-    @staticmethod
-    async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await work()
-            except DATABASE_ERRORS as error:
-                logger.bind(error=str(error)[:200]).warning("the database does not answer")
-            await asyncio.sleep(seconds)
 
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:

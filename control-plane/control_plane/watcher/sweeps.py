@@ -1,4 +1,4 @@
-"""The watcher's part in sweeps: a look every second, and at once when one of their jobs has news."""
+"""The watcher's part in sweeps: a look every two seconds, and at once when one of their jobs has news."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from control_plane.hints import SWEEPS, Hints, job_hint
 from control_plane.jobs.references import References
 from control_plane.sweeps.advancing import advance_all
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 2.0
 BREATH_SECONDS = 0.2
 """Jobs that report often do not make it look more often than that."""
 

@@ -58,7 +58,7 @@ class Upkeep:
             await asyncio.sleep(seconds)
 
     async def seal_logs(self) -> None:
-        async with self._database.transaction() as session:
+        async with self._database.statements() as session:
             waiting = await logs.jobs_to_seal(session, 50)
         for job_id in waiting:
             async with self._database.transaction() as session:

@@ -1,10 +1,12 @@
 """Workers announce themselves by beats; whoever has not been heard for a while gets no work."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, case, delete, func, literal_column, select, text
+from sqlalchemy import ColumnElement, ScalarSelect, case, delete, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from control_plane.hints import QUEUE
@@ -35,15 +37,19 @@ async def beat(session: AsyncSession, worker_id: str, said: WorkerBeat, changes:
         "draining": said.draining,
     }
     statement = insert(WorkerRow).values(id=worker_id, started_at=_NOW, seen_at=_NOW, **values)
-    gone = f"workers.seen_at < clock_timestamp() - interval '{settings().worker_gone_seconds} seconds'"
-    before = (
-        await session.execute(
-            select(col(WorkerRow.slots), col(WorkerRow.draining), text(gone)).where(col(WorkerRow.id) == worker_id)
-        )
-    ).one_or_none()
-    await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_={**values, "seen_at": _NOW}))
-    if before is None or tuple(before) != (said.slots, said.draining, False):
+    written = statement.on_conflict_do_update(index_elements=["id"], set_={**values, "seen_at": _NOW})
+    if (await session.execute(written.returning(*_before(worker_id)))).one() != (said.slots, said.draining, False):
         changes.hints.add(QUEUE)
+
+
+def _before(worker_id: str) -> list[ScalarSelect[Any]]:
+    """Slots, draining, gone, as a statement finds the worker's row before it writes it; None where there is none."""
+    row = aliased(WorkerRow)
+    gone = col(row.seen_at) < func.clock_timestamp() - func.make_interval(
+        0, 0, 0, 0, 0, 0, settings().worker_gone_seconds
+    )
+    found: list[Any] = [col(row.slots), col(row.draining), gone]
+    return [select(each).where(col(row.id) == worker_id).scalar_subquery() for each in found]
 
 
 async def devices_for(session: AsyncSession, kind: JobKind) -> list[Device]:

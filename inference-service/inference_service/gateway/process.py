@@ -9,6 +9,7 @@ from typing import cast
 import uvicorn
 
 from imts_shared.logs import start_logging
+from imts_shared.service import server
 from inference_service.gateway.callers import CallerConnection
 from inference_service.settings import settings
 
@@ -30,7 +31,7 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     gateway = Gateway(config)
     connection = partial(CallerConnection, gateway.answer, config.gateway_head_seconds)
-    uvicorn.run(
+    served = uvicorn.Config(
         gateway,
         host=config.host,
         port=config.inference_port,
@@ -46,3 +47,4 @@ def main() -> None:
         timeout_graceful_shutdown=config.gateway_drain_seconds,
         backlog=2048,
     )
+    server.serve(server.Server(served))

@@ -25,4 +25,9 @@ def main(package: str, processes: Mapping[str, Callable[[], Any]], arguments: li
 def serve(app: str, settings: Settings, port: int) -> None:
     import uvicorn
 
-    uvicorn.run(app, host=settings.host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    from imts_shared.service import server
+
+    config = uvicorn.Config(
+        app, host=settings.host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5
+    )
+    server.serve(server.Server(config))
