@@ -2,16 +2,18 @@
 
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from inference_service.routing.examples import COMPLEXITIES, common_words, examples
-from inference_service.routing.signs import CODE, signs
-from inference_service.routing.training import Trained, train
+from inference_service.routing.signs import CODE, form
+from inference_service.routing.table import MIDDLE, ONE
+from inference_service.routing.text import tokens
+from inference_service.routing.training import Array, Trained, train
 
 KNOWN_LANGUAGES: Final = ("zh", "en", "de", "fr", "es", "ru", "ja", "ko")
 UNKNOWN_ROWS: Final = 4096
@@ -30,7 +32,8 @@ class Reading(NamedTuple):
     domains: list[float]
     complexities: list[float]
     code: bool
-    rows: list[int]
+    rows: Callable[[], list[int]]
+    """For later: they take their time, and nobody waits for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +49,29 @@ class Classifier:
     def __init__(self, trained: Trained) -> None:
         self.domains: Final = trained.heads["domain"]
         self._languages: Final = trained.heads["language"]
-        self._lexicon: Final = trained.lexicon
-        self._vocabulary: Final = trained.vocabulary
+        self._trained: Final = trained
+        self._table: Final = trained.table
+        self._tokens = trained.table.tokens
         self._first_unknown: Final = len(trained.vocabulary)
-        silent = np.zeros((UNKNOWN_ROWS, trained.weights.shape[1]))
-        self._weights = np.vstack([trained.weights, silent]).astype(np.float32)
         self._at_complexity: Final = len(self.domains)
         self._at_language: Final = self._at_complexity + len(COMPLEXITIES)
+        self._at_square: Final = self._table.columns - 1
         self._corrections: list[Correction] = []
+        self._corrected: dict[int, Array] = {}
+        self._unknown: dict[int, int] = {}
+        """The corrected rows of unknown tokens, as the table holds those of known ones."""
 
     def read(self, piece: str, language: str | None = None) -> Reading:
         """`language` where the script tells it already."""
-        found = signs(piece, self._lexicon)
-        rows = self._rows(found)
-        chances = self._chances(rows)
+        table, weights = self._table, self._tokens.get
+        found = tokens(piece)
+        total = sum(filter(None, map(weights, found)), table.nothing)
+        outward = form(piece, found, table.typical(total))
+        total = sum(filter(None, map(weights, outward)), total)
+        rows = partial(self._rows, found, outward)
+        if self._unknown:
+            total = sum(filter(None, map(self._unknown.get, rows())), total)
+        chances = self._chances(table.unpacked(total))
         domains = _shares(chances[: self._at_complexity])
         complexities = _shares(chances[self._at_complexity : self._at_language])
         confidence = max(domains)
@@ -69,13 +81,14 @@ class Classifier:
             if language not in KNOWN_LANGUAGES:
                 language = "other"
         domain = self.domains[domains.index(confidence)]
-        return Reading(language, domain, confidence, domains, complexities, CODE in found, rows)
+        return Reading(language, domain, confidence, domains, complexities, CODE in outward, rows)
 
-    def _rows(self, found: dict[str, None]) -> list[int]:
-        looked_up = list(map(self._vocabulary.get, found))
+    def _rows(self, found: Iterable[str], outward: Iterable[str]) -> list[int]:
+        names = [*found, *outward]
+        looked_up = list(map(self._trained.vocabulary.get, names))
         rows = [row for row in looked_up if row is not None]
         if len(rows) < len(looked_up):
-            unknown = [token for token, row in zip(found, looked_up, strict=True) if row is None]
+            unknown = [token for token, row in zip(names, looked_up, strict=True) if row is None]
             first = self._first_unknown
             rows += [
                 first + zlib.crc32(token.encode("utf-8", "surrogatepass")) % UNKNOWN_ROWS
@@ -89,7 +102,9 @@ class Classifier:
             raise ValueError(f"domain: `{domain}` is none of {', '.join(self.domains)}")
         if complexity is not None and complexity not in COMPLEXITIES:
             raise ValueError(f"complexity: `{complexity}` is none of {', '.join(COMPLEXITIES)}")
-        correction = Correction(tuple(row for row in rows if 0 <= row < len(self._weights)), domain, complexity)
+        correction = Correction(
+            tuple(row for row in rows if 0 <= row < self._first_unknown + UNKNOWN_ROWS), domain, complexity
+        )
         if not correction.rows:
             return
         self._corrections = [*self._corrections[-CORRECTIONS_KEPT + 1 :], correction]
@@ -105,15 +120,16 @@ class Classifier:
         for each in state:
             self.learn(each["rows"], domain=each.get("domain"), complexity=each.get("complexity"))
 
-    def _chances(self, rows: list[int]) -> list[float]:
-        """In plain numbers from where they are few: numpy's own code has to be fetched first, which takes longer."""
-        total: list[float] = np.add.reduce(self._weights.take(rows, axis=0), axis=0).tolist()
-        scale = 1.0 / math.sqrt(max(total[-1], LEAST_SQUARE))
-        return [math.exp(each * scale) for each in total[:-1]]
+    def _chances(self, sums: Sequence[int]) -> list[float]:
+        """Of all heads; the sums as the table has them."""
+        square = (sums[self._at_square] - MIDDLE) / ONE
+        scale = 1.0 / (ONE * math.sqrt(max(square, LEAST_SQUARE)))
+        middle = MIDDLE * scale
+        return [math.exp(each * scale - middle) for each in sums[: self._at_square]]
 
     def _apply(self, correction: Correction) -> None:
-        rows = np.array(correction.rows)
-        squares = self._weights[rows, -1]
+        rows = np.array([self._row(number) for number in correction.rows])
+        squares = rows[:, -1]
         scale = 1.0 / math.sqrt(max(float(squares.sum()), LEAST_SQUARE))
         # Tokens that the examples lack have no square yet: they take up what is new as well as a middling one does.
         pull = np.where(squares > 0, np.sqrt(squares), 3.0) * scale
@@ -124,11 +140,30 @@ class Classifier:
             wanted.append((self._at_complexity, self._at_language, COMPLEXITIES.index(correction.complexity)))
         for start, end, answer in wanted:
             for _ in range(STEPS):
-                chances = np.array(_shares(self._chances(list(correction.rows))[start:end]))
+                exponents = np.exp(rows[:, start:end].sum(axis=0) * scale)
+                chances = exponents / exponents.sum()
                 if chances[answer] > 0.8:
                     break
                 chances[answer] -= 1.0
-                self._weights[rows, start:end] -= PACE / scale * np.outer(pull, chances) / max(1.0, float(pull @ pull))
+                rows[:, start:end] -= PACE / scale * np.outer(pull, chances) / max(1.0, float(pull @ pull))
+        self._keep(correction.rows, rows)
+
+    def _row(self, number: int) -> Array:
+        row = self._corrected.get(number)
+        if row is not None:
+            return row
+        known = number < self._first_unknown
+        return self._trained.weights[number] if known else np.zeros(self._table.columns)
+
+    def _keep(self, numbers: Sequence[int], rows: Array) -> None:
+        self._corrected.update(zip(numbers, rows, strict=True))
+        names = [self._table.names[number] if number < self._first_unknown else None for number in numbers]
+        self._tokens = dict(self._tokens)
+        for number, name, packed in zip(numbers, names, self._table.packed(names, rows), strict=True):
+            if name is None:
+                self._unknown[number] = packed
+            else:
+                self._tokens[name] = packed
 
 
 def _shares(exponents: list[float]) -> list[float]:

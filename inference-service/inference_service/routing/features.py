@@ -1,8 +1,9 @@
 """The features of a request that its routing goes by."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -30,7 +31,8 @@ Vector = npt.NDArray[np.floating[Any]]
 
 @dataclass(slots=True, eq=False)
 class Features:
-    """`context` is what the bandit sees; `rows` let the classifier learn from a correction without the text."""
+    """`context` is what the bandit sees; `rows` let the classifier learn from a correction without the text. They are
+    looked up when somebody asks for them (`reread`)."""
 
     language: str
     domain: str
@@ -43,7 +45,11 @@ class Features:
     structured: bool
     confidence: float
     context: Vector
-    rows: list[int]
+    reread: Callable[[], list[int]]
+
+    @property
+    def rows(self) -> list[int]:
+        return self.reread()
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -80,7 +86,7 @@ def from_record(record: Mapping[str, Any]) -> Features:
         structured=record["structured"],
         confidence=record["confidence"],
         context=context,
-        rows=list(record["rows"]),
+        reread=partial(list, record["rows"]),
     )
 
 

@@ -1,7 +1,8 @@
 """The signs of a text that the classifier reads: its tokens, and its outward form."""
 
 from bisect import bisect
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from inference_service.routing.text import is_hangul, looks_like_code, tokens
@@ -35,21 +36,26 @@ def _telling(word: str) -> list[str]:
     return beginnings or [*found, f"{word}s"]
 
 
-def signs(piece: str, known: Lexicon) -> dict[str, None]:
+def signs(piece: str, known: Lexicon) -> list[str]:
     found = tokens(piece)
-    size = len(found)
-    domains = list(filter(None, map(known.get, found)))
-    for domain in domains:
-        found[f"~{domain}"] = None
-        if domains.count(domain) > 1:
-            found[f"~{domain} again"] = None
-    if not domains:
-        found["~none"] = None
-    found[f"~length {bisect(_LENGTHS, size)}"] = None
+    hits = Counter(filter(None, map(known.get, found)))
+    return [*found, *form(piece, found, hits.items())]
+
+
+def form(piece: str, found: Collection[str], hits: Collection[tuple[str, int]]) -> list[str]:
+    """Beside its tokens: its outward form, and of which domains so many of its words are typical."""
+    told: list[str] = []
+    for domain, times in hits:
+        told.append(f"~{domain}")
+        if times > 1:
+            told.append(f"~{domain} again")
+    if not hits:
+        told.append("~none")
+    told.append(f"~length {bisect(_LENGTHS, len(found))}")
     if "\n" in piece:
-        found["~lines"] = None
-    if looks_like_code(piece):
-        found[CODE] = None
+        told.append("~lines")
+    if looks_like_code(piece, found):
+        told.append(CODE)
     commas = piece.count(",") + piece.count("，") + piece.count("、") + piece.count(";")
-    found[f"~parts {min(commas, 5)}"] = None
-    return found
+    told.append(f"~parts {min(commas, 5)}")
+    return told

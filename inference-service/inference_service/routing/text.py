@@ -2,6 +2,7 @@
 
 import operator
 import re
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -10,9 +11,9 @@ TAIL: Final = 96
 WIDE_SHARE: Final = 2
 """A wide character says about as much as two others: of such texts half as much is looked at."""
 
-_BLANKS: Final = {number: " " for number in range(128) if not chr(number).isalnum()}
-_SYMBOLS: Final = frozenset("{}()[];=<>^\\|$%+*/#?@`\n")
-_MARKS: Final = _SYMBOLS | frozenset(".,:!\"'-_&~\t\r¿¡«»–—‘’‚“”„…。，、；：？！（）《》「」『』【】·")
+_BLANKS: Final = bytes(ord(chr(number) if chr(number).isalnum() else " ") for number in range(128)).ljust(256)
+_SYMBOLS: Final = "".join(sorted("{}()[];=<>^\\|$%+*/#?@`\n"))
+_MARKS: Final = frozenset(_SYMBOLS) | frozenset(".,:!\"'-_&~\t\r¿¡«»–—‘’‚“”„…。，、；：？！（）《》「」『』【】·")
 _CODE_SYMBOLS: Final = frozenset("`{}(;=<>$")
 _WIDE_RUNS: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 _HANGUL_WORDS: Final = re.compile(r"[\uac00-\ud7a3]+")
@@ -47,13 +48,11 @@ def _mostly_wide(beginning: str) -> bool:
 def tokens(piece: str) -> dict[str, None]:
     """Symbols, words, the beginnings of long words, neighbours where words are not parted; each once, in order."""
     lower = piece.lower()
+    found: dict[str, None] = dict.fromkeys(filter(lower.__contains__, _SYMBOLS))
     if lower.isascii():
-        found = dict.fromkeys(sorted(_SYMBOLS.intersection(lower)))
-        words = lower.translate(_BLANKS).split()
+        words = lower.encode().translate(_BLANKS).decode().split()
     else:
-        marks = _MARKS.intersection(lower)
-        found = dict.fromkeys(sorted(_SYMBOLS & marks))
-        for mark in marks:
+        for mark in _MARKS.intersection(lower):
             lower = lower.replace(mark, " ")
         if _WIDE_RUNS.search(lower) is not None:
             runs = " ".join(_WIDE_RUNS.findall(lower))
@@ -71,8 +70,9 @@ def is_hangul(word: str) -> bool:
     return _HANGUL_WORDS.fullmatch(word) is not None
 
 
-def looks_like_code(piece: str) -> bool:
-    return not _CODE_SYMBOLS.isdisjoint(piece) and _CODE.search(piece) is not None
+def looks_like_code(piece: str, found: Iterable[str]) -> bool:
+    """`found`: its tokens."""
+    return not _CODE_SYMBOLS.isdisjoint(found) and _CODE.search(piece) is not None
 
 
 class Script(NamedTuple):

@@ -7,6 +7,7 @@ follows from the same solve; how sure the probabilities are is fitted to that, s
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from inference_service.routing.examples import COMPLEXITIES, Example
 from inference_service.routing.signs import Lexicon, lexicon, signs
+from inference_service.routing.table import Table
 from inference_service.routing.text import tokens
 
 Array = npt.NDArray[np.float64]
@@ -35,6 +37,10 @@ class Trained:
     vocabulary: dict[str, int]
     heads: dict[str, tuple[str, ...]]
     weights: Array
+
+    @cached_property
+    def table(self) -> Table:
+        return Table(self.vocabulary, self.lexicon, self.heads["domain"], self.weights)
 
 
 def train(examples: Sequence[Example], common: dict[str, str]) -> Trained:
@@ -71,7 +77,7 @@ def _documents(
     labels: list[dict[str, str]] = []
     for example in examples:
         if example.complexity is not None:
-            documents.append(list(signs(example.text, known)))
+            documents.append(signs(example.text, known))
             labels.append({"domain": example.domain, "complexity": example.complexity, "language": example.language})
             continue
         for piece in _pieces(example.text):
