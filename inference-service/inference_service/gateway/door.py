@@ -156,6 +156,7 @@ class Door:
         if made.judged:
             course.not_ours += time.perf_counter() - decides_from
         reply.tells(b"x-imts-decision-id", made.id.encode())
+        reply.meanwhile(self._router.rehearsal.again)
         names = made.in_order()
         if fallbacks is not None:
             names = [names[0], *(name for name in _named(fallbacks) if name != names[0])]

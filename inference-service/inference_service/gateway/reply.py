@@ -35,13 +35,14 @@ class Way(Protocol):
 
 
 class Reply:
-    __slots__ = ("_id", "_made_later", "_told", "_way", "began_at", "events", "kept", "status")
+    __slots__ = ("_id", "_made_later", "_meanwhile", "_told", "_way", "began_at", "events", "kept", "status")
 
     def __init__(self, way: Way, identity: bytes) -> None:
         self._way = way
         self._id = identity
         self._told: dict[bytes, bytes] = {}
         self._made_later: Callable[[], Headers] | None = None
+        self._meanwhile: Callable[[], None] | None = None
         self.status = 0
         self.events = False
         self.began_at = 0.0
@@ -70,6 +71,10 @@ class Reply:
         """Headers that are made when nobody waits for them, or else with the answer."""
         self._made_later = make
 
+    def meanwhile(self, do: Callable[[], None]) -> None:
+        """What is done whenever a piece of a stream has passed."""
+        self._meanwhile = do
+
     def prepare(self) -> None:
         """To be called while an upstream works."""
         if self._made_later is not None:
@@ -96,6 +101,8 @@ class Reply:
         if self.kept is not None:
             self._remember(body)
         self._way.body(body, last=False)
+        if self._meanwhile is not None:
+            self._meanwhile()
         return True
 
     async def end(self, body: bytes = b"") -> None:

@@ -32,6 +32,7 @@ from inference_service.gateway.learners import DEFAULT, Learners
 from inference_service.gateway.ledger import Ledger
 from inference_service.gateway.orders import Order
 from inference_service.gateway.quota import FREE, MARGIN, Full, Grant, Quota, refusal
+from inference_service.gateway.rehearsal import Rehearsal
 from inference_service.gateway.speech import can_say
 from inference_service.routing import decision as deciding
 from inference_service.routing.features import Features
@@ -64,6 +65,7 @@ class Router:
         self._judge = judge
         self._afterwards = afterwards
         self._random = np.random.default_rng()
+        self.rehearsal = Rehearsal()
         self._made: OrderedDict[str, Remembered] = OrderedDict()
         self._found: dict[tuple[str | None, str, str], _Candidates] = {}
         self._found_in: object = None
@@ -81,9 +83,11 @@ class Router:
 
     async def decide(self, caller: Caller, project: str, route: str, settings: RouteSettings, order: Order) -> Decided:
         """What is held for the decision is in it, to be settled by who asked for it."""
-        features = self._learners.extractor(project).extract(order.content)
+        extractor = self._learners.extractor(project)
+        features = extractor.extract(order.content)
         candidates = self._candidates(caller, route, settings, order.path)
         learner = self._learners.of(project, route)
+        self.rehearsal.decided(extractor, learner, candidates.offers, self._random)
         budget = self._learners.budget(project, route)
         offers = candidates.offers if budget is None else _bounded(candidates.models, features, order)
         choice, held = await self._afforded(project, route, budget, learner, features, offers)
@@ -357,7 +361,7 @@ class _Candidates(NamedTuple):
     """`offers`: an engine of ours costs nothing; what others will cost is not known."""
 
     models: Sequence[Model]
-    offers: Sequence[deciding.Offer]
+    offers: list[deciding.Offer]
 
 
 def _bounded(models: Sequence[Model], features: Features, order: Order) -> list[deciding.Offer]:
