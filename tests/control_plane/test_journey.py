@@ -11,6 +11,7 @@ import pytest
 from control_plane.database import Database
 from control_plane.hints import Hints
 from control_plane.watcher.leases import end_silent_attempts
+from control_plane.watcher.looking import Found, look
 from imts_shared.contracts.internal import RunMessage
 from tests.conftest import SERVICE_KEY
 from tests.control_plane.test_jobs import submit
@@ -173,8 +174,11 @@ async def test_silence_ends_an_attempt_but_not_the_apis_own(
     execute(database_url, "UPDATE jobs SET lease_until = clock_timestamp() - interval '1 second'")
     await asyncio.sleep(1.2)
     assert await end_silent_attempts(database, hints) == 0, "the api has only just come back"
+    assert await look(database) == Found(queued=False, silent=False, amiss=False)
     execute(database_url, "UPDATE presence SET since = clock_timestamp() - interval '1 hour'")
+    assert await look(database) == Found(queued=False, silent=True, amiss=False)
     assert await end_silent_attempts(database, hints) == 1
+    assert await look(database) == Found(queued=True, silent=False, amiss=False)
     assert (await worker.report(message, batch=1)).json()["code"] == "attempt_over"
     job = await show(admin, job_id)
     assert (job["state"], job["reason"]) == ("queued", "worker_lost")
@@ -186,6 +190,7 @@ async def test_an_unclaimed_message_is_sent_again_and_costs_nothing(
     job = await submit(admin)
     [first] = await worker.dispatch()
     execute(database_url, "UPDATE jobs SET dispatched_at = clock_timestamp() - interval '1 minute'")
+    assert (await look(database)).silent
     assert await end_silent_attempts(database, Hints(database.url)) == 1
     [second] = await worker.dispatch()
     assert (second.attempt, second.token) != (first.attempt, first.token)
