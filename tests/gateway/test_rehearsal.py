@@ -32,6 +32,7 @@ def learner() -> Learner:
 
 def test_it_changes_nothing(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(rehearsal, "LEISURE", 0)
     again = Rehearsal()
     extractor = Counted()
     made = learner.decide(extractor.of_text("Why?"), OFFERS, time.time(), np.random.default_rng(1))
@@ -56,6 +57,33 @@ def test_not_more_often_than_it_helps(learner: Learner, monkeypatch: pytest.Monk
     for _ in range(50):
         again.again()
     assert extractor.read == 1
+
+
+def test_many_models_are_rehearsed_for_a_tenth_of_the_time(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "PAUSE_SECONDS", 0.0)
+
+    class Slow(Counted):
+        def extract(self, content: object) -> Features:
+            time.sleep(0.02)
+            return super().extract(content)
+
+    again = Rehearsal()
+    extractor = Slow()
+    again.decided(extractor, learner, OFFERS, np.random.default_rng(1))
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:
+        again.again()
+    assert 1 <= extractor.read <= 3
+
+
+def test_a_decision_that_fails_is_rehearsed_no_more(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "PAUSE_SECONDS", 0.0)
+    again = Rehearsal()
+    extractor = Counted()
+    again.decided(extractor, learner, [], np.random.default_rng(1))
+    for _ in range(5):
+        again.again()
+    assert extractor.read == 1, "there is nothing to choose from"
 
 
 def test_without_a_decision_there_is_nothing_to_rehearse() -> None:

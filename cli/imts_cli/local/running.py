@@ -18,7 +18,7 @@ LONGEST_WAIT = 10.0
 SETTLED_AFTER = 30.0
 STARTING_PROBE = 0.1
 READY_PROBE = 5.0
-"""A death is noticed at once."""
+"""How often one that is ready is asked; a death is noticed at once."""
 LOG_BYTES = 10 * 2**20
 
 

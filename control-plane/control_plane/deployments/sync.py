@@ -43,7 +43,7 @@ async def sync(session: AsyncSession, said: SyncRequest, changes: Changes) -> Sy
         deployments=wanted,
         gone=await _gone(session, said.replicas),
         lease_seconds=lease_seconds(said.launcher),
-        beat_seconds=min(beat, rules.lease_seconds / 5),
+        beat_seconds=min(beat, rules.lease_seconds / 5, rules.worker_gone_seconds / 3),
     )
 
 

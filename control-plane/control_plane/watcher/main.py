@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import Awaitable
 
 import psycopg
 import uvloop
@@ -107,17 +108,19 @@ class Watcher:
 
     async def _look_loop(self) -> None:
         while True:
-            try:
-                found = await look(self.database)
-                if found.queued:
-                    self._queue_changed.set()
-                if found.silent:
-                    await end_silent_attempts(self.database, self.hints)
-                if found.amiss:
-                    await look_after(self.database, self.hints)
-            except DATABASE_ERRORS as error:
-                logger.bind(error=str(error)[:200]).warning("the database does not answer")
+            await _tried(self._look())
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        found = await look(self.database)
+        if found.queued:
+            self._queue_changed.set()
+        chores: list[Awaitable[object]] = []
+        if found.silent:
+            chores.append(end_silent_attempts(self.database, self.hints))
+        if found.amiss:
+            chores.append(look_after(self.database, self.hints))
+        await asyncio.gather(*map(_tried, chores))
 
     async def _dispatch_loop(self) -> None:
         while True:
@@ -127,9 +130,19 @@ class Watcher:
                 await self.dispatcher.send_waiting()
             except DoorbellAway:
                 await asyncio.sleep(1)
+                self._queue_changed.set()
             except DATABASE_ERRORS as error:
                 logger.bind(error=str(error)[:200]).warning("dispatch: the database does not answer")
                 await asyncio.sleep(0.5)
+                self._queue_changed.set()
+
+
+async def _tried(work: Awaitable[object]) -> None:
+    """What fails for the database's sake is tried again with the next look, and holds up nothing else."""
+    try:
+        await work
+    except DATABASE_ERRORS as error:
+        logger.bind(error=str(error)[:200]).warning("the database does not answer")
 
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:

@@ -87,10 +87,10 @@ class Router:
         features = extractor.extract(order.content)
         candidates = self._candidates(caller, route, settings, order.path)
         learner = self._learners.of(project, route)
-        self.rehearsal.decided(extractor, learner, candidates.offers, self._random)
         budget = self._learners.budget(project, route)
         offers = candidates.offers if budget is None else _bounded(candidates.models, features, order)
         choice, held = await self._afforded(project, route, budget, learner, features, offers)
+        self.rehearsal.decided(extractor, learner, candidates.offers, self._random)
         judged = choice.unsure and settings.judge is not None
         if judged:
             assert settings.judge is not None

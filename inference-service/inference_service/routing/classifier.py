@@ -156,9 +156,10 @@ class Classifier:
         return self._trained.weights[number] if known else np.zeros(self._table.columns)
 
     def _keep(self, numbers: Sequence[int], rows: Array) -> None:
-        self._corrected.update(zip(numbers, rows, strict=True))
+        self._corrected.update(zip(numbers, map(np.copy, rows), strict=True))
         names = [self._table.names[number] if number < self._first_unknown else None for number in numbers]
-        self._tokens = dict(self._tokens)
+        if self._tokens is self._table.tokens:
+            self._tokens = dict(self._tokens)
         for number, name, packed in zip(numbers, names, self._table.packed(names, rows), strict=True):
             if name is None:
                 self._unknown[number] = packed

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -74,6 +73,7 @@ def from_record(record: Mapping[str, Any]) -> Features:
     context = np.array(record["context"], dtype=float)
     if context.shape != (CONTEXT_SIZE,):
         raise ValueError(f"context: {CONTEXT_SIZE} numbers expected, {context.shape} found")
+    rows = list(record["rows"])
     return Features(
         language=record["language"],
         domain=record["domain"],
@@ -86,7 +86,7 @@ def from_record(record: Mapping[str, Any]) -> Features:
         structured=record["structured"],
         confidence=record["confidence"],
         context=context,
-        reread=partial(list, record["rows"]),
+        reread=rows.copy,
     )
 
 

@@ -16,7 +16,7 @@ ONE: Final = 2**16
 MIDDLE: Final = 2**31
 """Where the zero of each of the numbers lies in a sum."""
 MOST: Final = 100.0
-"""What is beyond this is taken for it, so that more than 300 tokens may be added up."""
+"""What is beyond this is taken for it. A sum may reach 32,768: of the some 420 tokens of a text few weigh much."""
 
 Rows = npt.NDArray[np.floating[Any]]
 
