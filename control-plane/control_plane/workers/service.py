@@ -45,9 +45,7 @@ async def beat(session: AsyncSession, worker_id: str, said: WorkerBeat, changes:
 def _before(worker_id: str) -> list[ScalarSelect[Any]]:
     """Slots, draining, gone, as a statement finds the worker's row before it writes it; None where there is none."""
     row = aliased(WorkerRow)
-    gone = col(row.seen_at) < func.clock_timestamp() - func.make_interval(
-        0, 0, 0, 0, 0, 0, settings().worker_gone_seconds
-    )
+    gone = col(row.seen_at) < _long_ago()
     found: list[Any] = [col(row.slots), col(row.draining), gone]
     return [select(each).where(col(row.id) == worker_id).scalar_subquery() for each in found]
 
@@ -56,8 +54,7 @@ async def devices_for(session: AsyncSession, kind: JobKind) -> list[Device]:
     """The GPUs of the workers that take such jobs now."""
     query = select(col(WorkerRow.devices)).where(
         col(WorkerRow.kinds).contains([str(kind)]),
-        col(WorkerRow.seen_at)
-        > func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, settings().worker_gone_seconds),
+        col(WorkerRow.seen_at) > _long_ago(),
     )
     return [Device.model_validate(one) for devices in (await session.execute(query)).scalars() for one in devices]
 
@@ -68,14 +65,17 @@ async def leave(session: AsyncSession, worker_id: str) -> None:
 
 
 async def find(session: AsyncSession, after: str | None, limit: int) -> Sequence[Worker]:
-    alive = col(WorkerRow.seen_at) > func.clock_timestamp() - func.make_interval(
-        0, 0, 0, 0, 0, 0, settings().worker_gone_seconds
-    )
+    alive = col(WorkerRow.seen_at) > _long_ago()
     busy: ColumnElement[int] = literal_column(SLOTS_TAKEN)
     query = select(WorkerRow, busy, alive).order_by(col(WorkerRow.id)).limit(limit)
     if after is not None:
         query = query.where(col(WorkerRow.id) > after)
     return [_answer(row, int(held), bool(lives)) for row, held, lives in (await session.execute(query)).all()]
+
+
+def _long_ago() -> ColumnElement[Any]:
+    """Whoever was not heard since then is gone."""
+    return func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, settings().worker_gone_seconds)
 
 
 def _answer(row: WorkerRow, busy: int, alive: bool) -> Worker:
