@@ -132,6 +132,38 @@ async def test_another_model_answers_in_its_place_unless_the_caller_wants_none(d
         assert (status, headers["x-imts-model"]) == (200, "third")
 
 
+async def test_one_that_rests_is_not_waited_for_where_another_model_can_answer(door: Served) -> None:
+    """But for one request that shows whether it is well again; without another model it is asked all the same."""
+    async with answering((500, {})) as bad, engine("second") as second:
+        first = ProviderModel(name="resting", fallbacks=["stand-in"])
+        await door.serve(served("stand-in", second.url), providers=[provider("bad", bad.url, first)])
+        answers = [await door.gateway.post(CHAT, json={"model": "resting"}) for _ in range(20)]
+        assert {(status, headers["x-imts-model"]) for status, _, headers in answers} == {(200, "stand-in")}
+        assert len(bad.asked_at) <= 3, "a rest lasts longer with each failure"
+        before = len(bad.asked_at)
+        for _ in range(3):
+            alone = await door.gateway.post(CHAT, json={"model": "resting"}, headers={"x-imts-fallbacks": "none"})
+            assert alone[0] == 500
+        assert len(bad.asked_at) == before + 3
+
+
+async def test_an_engine_alone_that_rests_is_passed_over_for_another_model(door: Served) -> None:
+    async with answering((500, {})) as bad, engine("second") as second:
+        await door.serve(served("lonely", bad.url), served("beside", second.url))
+        told = {"x-imts-fallbacks": "beside"}
+        answers = [await door.gateway.post(CHAT, json={"model": "lonely"}, headers=told) for _ in range(20)]
+        assert {(status, headers["x-imts-model"]) for status, _, headers in answers} == {(200, "beside")}
+    assert len(bad.asked_at) <= 3
+
+
+@pytest.mark.parametrize("pause", ["0", "0.001"])
+async def test_whoever_fails_rests_however_soon_it_would_be_asked_again(door: Served, pause: str) -> None:
+    async with answering((500, {"retry-after": pause})) as bad, engine("good") as good:
+        await door.serve(providers=[provider("bad", bad.url, "soon"), provider("good", good.url, "soon")])
+        assert {(await door.gateway.chat("soon"))[0] for _ in range(40)} == {200}
+    assert len(bad.asked_at) <= 3
+
+
 async def _cuts_without_an_end(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(STREAM_HEAD + chunk(event("cut", 0)) + b"0\r\n\r\n")
 

@@ -152,7 +152,7 @@ async def test_a_routes_budget_that_others_have_spent_leaves_what_is_free(tmp_pa
                 await Served(here, other).serve(served("own", own.url), providers=providers, routes=[alone])
                 status, content, _ = await other.post(CHAT, json=asked)
     assert (status, content["error"]["code"]) == (429, "insufficient_quota")
-    assert "budget of the route `default/mixed` is used up" in content["error"]["message"]
+    assert "budget of the route `default/mixed` has too little left for this request" in content["error"]["message"]
 
 
 async def test_a_small_rate_of_tokens_serves_small_requests(two: list[Served]) -> None:

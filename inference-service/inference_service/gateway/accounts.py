@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from imts_shared.contracts.access import RequestLog
 from imts_shared.contracts.limits import Limits
@@ -16,10 +17,11 @@ from inference_service.gateway.errors import Refusal
 from inference_service.gateway.exchange import AGAINST_THE_REQUEST
 from inference_service.gateway.ledger import Ledger
 from inference_service.gateway.orders import Order
-from inference_service.gateway.quota import Grant, Quota, Scopes, rate_headers
+from inference_service.gateway.quota import MARGIN, Grant, Quota, Scopes, rate_headers
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.router import Router
-from inference_service.gateway.tries import USUAL_OUTPUT_TOKENS, Course
+from inference_service.gateway.targets import MILLION
+from inference_service.gateway.tries import Course
 
 LEFT, BROKEN = 499, 502
 """Logged in place of the 200 with which an answer began that its caller left, or that broke off."""
@@ -27,9 +29,15 @@ NOBODY = "none"
 """The upstream of a request that none took."""
 
 
-UNKNOWN_OUTPUT_TOKENS = 4_096
+USUAL_OUTPUT_TOKENS = 4_096
+UNKNOWN_OUTPUT_TOKENS = 16_384
+"""Of an answer that its caller bounds by nothing: of a model that his key has heard before, and of any other."""
+LEAST_OUTPUT_TOKENS = 256
+SHARES = 8
+"""Of a limit: so many answers of the usual length fit into it, twice over."""
 LENGTH_FADES = 0.98
-MOST_MODELS = 10_000
+LENGTH_HALVES_SECONDS = 600.0
+MOST_LENGTHS = 10_000
 
 
 @dataclass(slots=True)
@@ -42,6 +50,15 @@ class Bill:
     grants: list[Grant] = field(default_factory=list)
     refused: bool = False
     """By a rate or a budget: it has used nothing, and nobody was asked."""
+
+
+class _Longest(NamedTuple):
+    tokens: float
+    at: float
+
+    def faded(self, now: float) -> float:
+        """So that whoever is refused for its sake is not refused for ever."""
+        return float(self.tokens * 0.5 ** ((now - self.at) / LENGTH_HALVES_SECONDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,7 @@ class Accounts:
         self._quota = quota
         self._router = router
         self._ledger = ledger
-        self._longest: dict[str, float] = {}
+        self._longest: dict[tuple[str, str], _Longest] = {}
 
     async def admit(self, bill: Bill, models: Sequence[Model], reply: Reply) -> None:
         """Raises the Refusal of a rate or a budget that is reached."""
@@ -73,28 +90,38 @@ class Accounts:
         caller = bill.caller
         scopes = self._quota.scopes(caller.key_id, caller.limits, bill.project, project.limits if project else None)
         if scopes is not None:
-            limits = [bill.caller.limits, project.limits if project else None]
-            given, made = self._guessed(bill, models, [one for one in limits if one is not None])
-            prices = [offer.target.prices for model in models for offer in model.offers]
-            money = max((price.cost(given, 0, made) for price in prices), default=0.0)
-            await self._take(bill, scopes, given + made, money)
+            limits = [one for one in (caller.limits, project.limits if project else None) if one is not None]
+            tokens, money = self._guessed(bill, models, limits)
+            await self._take(bill, scopes, tokens, money)
             reply.will_tell(lambda: rate_headers(scopes))
 
-    def _guessed(self, bill: Bill, models: Sequence[Model], limits: Sequence[Limits]) -> tuple[int, int]:
-        """Tokens of prompt and answers. An answer that its caller bounds by nothing may be as long as the longest of
-        lately, and longer than those; but not so long that a small budget could never be used at all."""
+    def _guessed(self, bill: Bill, models: Sequence[Model], limits: Sequence[Limits]) -> tuple[int, float]:
+        """Tokens and money. An answer that its caller bounds by nothing may be as long as the longest that his key has
+        had lately, and longer than those; but others beside it shall find room in a small limit, and no limit shall be
+        too small for it."""
         order = bill.order
-        given, made = bodies.guessed_tokens(order.body, order.content)
-        if not made:
-            bounds = [float(each) for one in limits for each in (one.token_budget, one.tokens_per_minute) if each]
-            least = min(bounds, default=math.inf)
-            usual = min(UNKNOWN_OUTPUT_TOKENS, max(USUAL_OUTPUT_TOKENS, least / 8))
-            made = int(max(usual, *(self._longest.get(model.name, 0.0) for model in models)))
-        return given, made * order.answers
+        prices = [offer.target.prices for model in models for offer in model.offers]
+        given, made = bodies.guessed_tokens(order.path, order.body, order.content)
+        if not made and order.answers:
+            dearest = max([price.output for price in prices], default=0.0) / MILLION
+            made = self._unbounded(bill.caller.key_id, models, _least(limits, dearest))
+        made *= order.answers
+        return given + made, max([price.cost(given, 0, made) for price in prices], default=0.0)
 
-    def _learn_length(self, model: str, tokens: int) -> None:
-        self._longest[model] = max(float(tokens), LENGTH_FADES * self._longest.get(model, 0.0))
-        if len(self._longest) > MOST_MODELS:
+    def _unbounded(self, key_id: str, models: Sequence[Model], least: float) -> int:
+        """`least`: tokens that the smallest limit has room for."""
+        longest = [self._longest.get((key_id, model.name)) for model in models]
+        usual = UNKNOWN_OUTPUT_TOKENS if None in longest else USUAL_OUTPUT_TOKENS
+        now = time.monotonic()
+        lately = max([one.faded(now) for one in longest if one is not None], default=0.0)
+        wanted = max(lately, min(usual, least / SHARES))
+        return int(max(LEAST_OUTPUT_TOKENS, min(wanted, least / MARGIN)))
+
+    def _learn_length(self, key_id: str, model: str, tokens: int) -> None:
+        now, which = time.monotonic(), (key_id, model)
+        before = self._longest.pop(which, _Longest(0.0, now))
+        self._longest[which] = _Longest(max(float(tokens), LENGTH_FADES * before.faded(now)), now)
+        if len(self._longest) > MOST_LENGTHS:
             del self._longest[next(iter(self._longest))]
 
     async def _take(self, bill: Bill, scopes: Scopes, tokens: float, money: float) -> None:
@@ -142,7 +169,7 @@ class Accounts:
             if tried and not failed and not course.left:
                 self._router.asked_again(bill.made, bill.order.body)
         if used.input or used.output:
-            self._learn_length(answered, used.output)
+            self._learn_length(bill.caller.key_id, answered, used.output)
             counted = metrics.of_model(answered)
             counted.input.inc(used.input)
             counted.output.inc(used.output)
@@ -168,3 +195,10 @@ class Accounts:
         }
         kept = bytes(reply.kept) if reply.kept else None
         self._ledger.logged(logbook.entry(level, about, ended.used, bill.order, kept))
+
+
+def _least(limits: Sequence[Limits], dearest: float) -> float:
+    """Tokens, of which the answer's cost `dearest` each."""
+    rooms = [each for one in limits for each in (one.token_budget, one.tokens_per_minute) if each]
+    money = [one.money_budget / dearest for one in limits if one.money_budget] if dearest else []
+    return min([*rooms, *money], default=math.inf)

@@ -15,6 +15,7 @@ from inference_service.gateway.directory import Caller, Directory, may_ask
 from inference_service.gateway.door import Door
 from inference_service.gateway.errors import Cut, Refusal, unavailable
 from inference_service.gateway.learners import Learners
+from inference_service.gateway.orders import Order
 from inference_service.gateway.replay import EvaluateRequest, Replay
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.requests import Incoming, read_json
@@ -154,7 +155,8 @@ class Api:
     async def _analyze(self, caller: Caller, body: bytes, reply: Reply) -> None:
         asked = _understood(AnalyzeRequest, body)
         project, settings = self._route(caller, asked.route)
-        made = self._router.analyze(caller, project, asked.route, settings, asked.content())
+        order = Order(CHAT, {}, body, asked.content(), stream=False, model=asked.route, identity="analyze", routed=True)
+        made = await self._router.analyze(caller, project, asked.route, settings, order)
         told = made.answer().model_dump(mode="json", by_alias=True, exclude={"context"})
         told["features"].pop("rows", None)
         await _json(reply, told)

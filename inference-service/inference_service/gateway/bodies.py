@@ -9,7 +9,13 @@ import orjson
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 _USAGE = b'{"stream_options":{"include_usage":true},'
 _PICTURE = re.compile(rb"data:[\w/+.-]{1,60};base64,[A-Za-z0-9+/=_-]*")
+_PICTURE_URL = re.compile(rb'"image_url"\s*:')
 PICTURE_TOKENS = 1_000
+MOST_ANSWERS = 10_000
+_BOUNDS_OF_CHAT = ("max_completion_tokens", "max_tokens")
+_BOUNDS = {"/v1/completions": ("max_tokens",), "/v1/responses": ("max_output_tokens",)}
+_NO_BOUND = 10**7
+_DIGITS = b"0123456789"
 _AFFINITY_LEAST = 500
 _AFFINITY_MOST = 4_000
 """Characters: a shorter beginning is computed anew as quickly as it is found, and a longer one tells no more."""
@@ -74,24 +80,35 @@ def _text(message: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def guessed_tokens(body: bytes, content: dict[str, Any]) -> tuple[int, int]:
-    """Of the prompt, and of one answer as far as the caller bounds it: 0 where it does not."""
-    most = content.get("max_completion_tokens") or content.get("max_tokens") or content.get("max_output_tokens")
-    return guessed_prompt(body), most if isinstance(most, int) and 0 < most < 10**7 else 0
+def guessed_tokens(path: str, body: bytes, content: dict[str, Any]) -> tuple[int, int]:
+    """Of the prompt, and of one answer as far as the caller bounds it: 0 where it does not. Of two bounds the larger
+    counts, as nobody here knows which of them the upstream takes."""
+    most = max([_number(content.get(name)) for name in _BOUNDS.get(path, _BOUNDS_OF_CHAT)])
+    return guessed_prompt(body), most if most < _NO_BOUND else 0
 
 
 def guessed_prompt(body: bytes) -> int:
-    """Three bytes a token; a picture costs what pictures do, not its bytes."""
-    size = len(body)
-    if b";base64," in body:
-        pictures = _PICTURE.findall(body)
-        size -= sum(map(len, pictures))
-        return size // 3 + 1 + PICTURE_TOKENS * len(pictures)
-    return size // 3 + 1
+    """Three bytes a token, but each digit may be one; a picture costs what pictures do, not its bytes."""
+    text, pictures = _PICTURE.subn(b"", body) if b";base64," in body else (body, 0)
+    if b'"image_url"' in text:
+        pictures = max(pictures, len(_PICTURE_URL.findall(text)))
+    size, others = len(text), len(text.translate(None, _DIGITS))
+    return max(size // 3, others // 4 + size - others) + 1 + PICTURE_TOKENS * pictures
 
 
 def answers_asked(content: dict[str, Any]) -> int:
     prompts = content.get("prompt")
     several = len(prompts) if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int) else 1
-    each = [content.get(name) for name in ("n", "best_of")]
-    return several * max([1, *(one for one in each if isinstance(one, int) and 0 < one <= 10_000)])
+    return several * min(max(1, _number(content.get("n")), _number(content.get("best_of"))), MOST_ANSWERS)
+
+
+def _number(value: Any) -> int:
+    """As upstreams read it that take "10" and 10.0 for 10; 0 for what is none."""
+    if isinstance(value, int):
+        return max(0, value)
+    if not isinstance(value, float | str) or len(str(value)) > 20:
+        return 0
+    try:
+        return max(0, int(float(value)))
+    except (ValueError, OverflowError):
+        return 0

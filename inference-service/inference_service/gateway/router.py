@@ -7,7 +7,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,8 @@ AGAIN_WEIGHT = 0.3
 """Who asks the same once more was not content, most likely."""
 USUAL_OUTPUT_TOKENS = 1_024
 """Of a caller that bounds its answer by nothing."""
+USUAL_REQUEST = (400, 200)
+"""Tokens of a prompt and its answer, by which prices are compared until more is known."""
 
 
 class Router:
@@ -152,13 +154,22 @@ class Router:
             choice = learner.decide(features, offers, time.time(), self._random, affords)
         return choice
 
-    def analyze(
-        self, caller: Caller, project: str, route: str, settings: RouteSettings, content: dict[str, Any]
+    async def analyze(
+        self, caller: Caller, project: str, route: str, settings: RouteSettings, order: Order
     ) -> Remembered:
-        """For one who asks the model himself, and says afterwards what came of it."""
-        features = self._learners.extractor(project).extract(content)
-        candidates = self._candidates(caller, route, settings, "/v1/chat/completions")
-        choice = self._learners.of(project, route).explain(features, candidates.offers, self._random)
+        """For one who asks the model himself, and says afterwards what came of it. Nothing is held of a budget, but
+        only what fits into it is chosen."""
+        features = self._learners.extractor(project).extract(order.content)
+        candidates = self._candidates(caller, route, settings, order.path)
+        learner = self._learners.of(project, route)
+        budget = self._learners.budget(project, route)
+        if budget is None:
+            choice = learner.explain(features, candidates.offers, self._random)
+        else:
+            offers = _bounded(candidates.models, features, order)
+            choice, held = await self._afforded(project, route, budget, learner, features, offers)
+            learner.give_back(choice)
+            held.settle(0, 0)
         made, _ = self._remember(caller, project, route, features, choice)
         made.told = True
         self._ledger.decided(made.record)
@@ -181,7 +192,7 @@ class Router:
                     code=NO_MODEL,
                     headers={"retry-after": "5"},
                 )
-            offers = [deciding.Offer(model.name, cost=None if model.offers else 0.0) for model in able]
+            offers = [deciding.Offer(model.name, cost=_dearest(model, *USUAL_REQUEST)) for model in able]
             found = self._found[which] = _Candidates(able, offers)
         return found
 
@@ -358,7 +369,7 @@ def _answers(model: Model, path: str) -> bool:
 
 
 class _Candidates(NamedTuple):
-    """`offers`: an engine of ours costs nothing; what others will cost is not known."""
+    """`offers` with what a usual request costs by their prices."""
 
     models: Sequence[Model]
     offers: list[deciding.Offer]
@@ -366,18 +377,24 @@ class _Candidates(NamedTuple):
 
 def _bounded(models: Sequence[Model], features: Features, order: Order) -> list[deciding.Offer]:
     """With what each costs at most, by its prices, the length of the request and the bound that the caller set."""
-    given, made = bodies.guessed_tokens(order.body, order.content)
+    given, made = bodies.guessed_tokens(order.path, order.body, order.content)
     given = max(given, 2 * features.length_tokens + 16)
     output = (made or USUAL_OUTPUT_TOKENS) * order.answers
     open_ended = output > 0 and not made
-    return [_offer(model, given, output, open_ended=open_ended) for model in models]
+    return [
+        deciding.Offer(
+            model.name,
+            _dearest(model, *USUAL_REQUEST),
+            _dearest(model, given, output),
+            open_ended=open_ended and bool(model.offers),
+        )
+        for model in models
+    ]
 
 
-def _offer(model: Model, given: int, output: int, *, open_ended: bool) -> deciding.Offer:
-    if not model.offers:
-        return deciding.Offer(model.name, cost=0.0, worst_cost=0.0)
-    worst = max([offer.target.prices.cost(given, 0, output) for offer in model.offers])
-    return deciding.Offer(model.name, worst_cost=worst, open_ended=open_ended)
+def _dearest(model: Model, given: int, made: int) -> float:
+    """An engine of ours costs nothing."""
+    return max([offer.target.prices.cost(given, 0, made) for offer in model.offers], default=0.0)
 
 
 def _not_afforded(route: str, budget: Limits | None) -> Refusal:

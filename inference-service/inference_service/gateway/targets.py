@@ -152,11 +152,16 @@ class Offer:
 
 
 def choose(
-    engines: Sequence[Target], offers: Sequence[Offer], but: Collection[Target] = (), affinity: int | None = None
+    engines: Sequence[Target],
+    offers: Sequence[Offer],
+    but: Collection[Target] = (),
+    affinity: int | None = None,
+    *,
+    last_resort: bool = True,
 ) -> Target | None:
     """Engines of a deployment count as one with the weight 1 among the offers of providers. One that rests is taken
-    only where no other is left, as that is better than none; one that has asked to be left alone is not taken."""
-    if not offers and len(engines) == 1 and not but:
+    only as the last resort, where that is better than none; one that has asked to be left alone is not taken."""
+    if not offers and len(engines) == 1 and not but and (last_resort or not engines[0].failures):
         return engines[0]
     now = time.monotonic()
     left = [target for target in engines if target not in but]
@@ -164,11 +169,11 @@ def choose(
     if not offers:
         if free:
             return _of_engines(free, affinity)
-        return min(left, key=lambda target: target.rests_until, default=None)
+        return min(left, key=lambda target: target.rests_until, default=None) if last_resort else None
     open_offers = [offer for offer in offers if offer.target not in but and offer.target.closed_until <= now]
     ready = [offer for offer in open_offers if offer.target.free(now)]
     choice = _weighted(free, ready, affinity)
-    if choice is not None:
+    if choice is not None or not last_resort:
         return choice
     resting = [*left, *(offer.target for offer in open_offers)]
     return min(resting, key=lambda target: target.rests_until, default=None)

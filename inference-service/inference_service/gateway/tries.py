@@ -68,7 +68,7 @@ class Tries:
                 content = {**order.content, "model": model.name}
                 named = order.of(model.name, body, content)
             try:
-                await self._upstreams(model, named, affinity, reply, course, patient=place == len(models) - 1)
+                await self._upstreams(model, named, affinity, reply, course, last=place == len(models) - 1)
             except (Refusal, _Spent) as trouble:
                 first = first or trouble
                 continue
@@ -84,7 +84,7 @@ class Tries:
         await reply.end(first.said.body)
 
     async def _upstreams(
-        self, model: Model, order: Order, affinity: int | None, reply: Reply, course: Course, *, patient: bool
+        self, model: Model, order: Order, affinity: int | None, reply: Reply, course: Course, *, last: bool
     ) -> None:
         tried: list[Target] = []
         counted = metrics.of_model(model.name)
@@ -94,7 +94,7 @@ class Tries:
             waits_from = time.perf_counter()
             try:
                 target = await self._waiting.target(
-                    model, order.path, tried, affinity, patient=patient and said is None
+                    model, order.path, tried, affinity, patient=last and said is None, last_resort=last
                 )
             except Refusal as refusal:
                 raise _rather(refusal, model, said, full) from None
@@ -149,7 +149,7 @@ class Tries:
         if target.limits is None or target.provided is None:
             return FREE
         scopes = self._quota.upstream(target.provided.identity, target.limits)
-        given, made = bodies.guessed_tokens(order.body, order.content)
+        given, made = bodies.guessed_tokens(order.path, order.body, order.content)
         tokens = given + (made or USUAL_OUTPUT_TOKENS) * order.answers
         return self._quota.try_admit(scopes, tokens, 0.0) or await self._quota.ask(scopes, tokens, 0.0)
 
@@ -191,10 +191,11 @@ class _Spent(Exception):
 
 
 def _leave_alone(target: Target, lost: Lost) -> None:
-    said = lost.said
-    if said is not None and (said.status == 429 or said.retry_after is not None):
-        target.wants_none_for(PAUSE_SECONDS if said.retry_after is None else said.retry_after)
-    else:
+    """Too many requests are no failure. Whoever fails and says for how long is left alone for so long at least."""
+    status, seconds = (lost.said.status, lost.said.retry_after) if lost.said is not None else (None, None)
+    if status == 429 or seconds is not None:
+        target.wants_none_for(PAUSE_SECONDS if seconds is None else seconds)
+    if status != 429:
         target.failed()
 
 

@@ -78,16 +78,24 @@ class Waiting:
         self._patience = patience
 
     async def target(
-        self, model: Model, path: str, tried: Collection[Target] = (), affinity: int | None = None, *, patient: bool
+        self,
+        model: Model,
+        path: str,
+        tried: Collection[Target] = (),
+        affinity: int | None = None,
+        *,
+        patient: bool,
+        last_resort: bool = True,
     ) -> Target:
         """An upstream that answers for the model and was not tried; the common case awaits nothing. `patient`: nobody
-        else could answer, so that news of other engines are worth waiting for."""
+        else could answer, so that news of other engines are worth waiting for. `last_resort`: nor is there another
+        model to be asked, so that an upstream is that rests after a failure."""
         begun = time.monotonic()
         while True:
             changed = self._directory.changed
             model = self._directory.again(model)
             offers = _able(model, path)
-            found = choose(model.engines, offers, tried, affinity)
+            found = choose(model.engines, offers, tried, affinity, last_resort=last_resort)
             if found is not None:
                 return found
             if model.served is None:

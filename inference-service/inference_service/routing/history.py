@@ -131,7 +131,7 @@ def _expected(
 ) -> float | None:
     if general[which].count == 0:
         return told
-    middle = general[which].value if told is None else told
+    middle = general[which].value if told is None else general[which].toward(told)
     return middle if special is None else special[which].toward(middle)
 
 

@@ -83,10 +83,12 @@ def _budget(full: Full, whose: str) -> Refusal:
     if full.retry_seconds is not None:
         message = f"The rest of {budget} is promised to requests under way; {spent}. Try again soon."
         return _again(message, full.retry_seconds)
-    message = f"{budget[0].upper()}{budget[1:]} is used up: {spent}"
+    some_left = full.spent + full.gone < full.limit
+    ended = "has too little left for this request" if some_left else "is used up"
+    message = f"{budget[0].upper()}{budget[1:]} {ended}: {spent}"
     if full.gone:
         message += f", {_amount(full.gone, unit)} more were held by a gateway that broke down"
-    if full.spent < full.limit:
+    if some_left:
         message += f", and this request may need {_amount(full.need, unit)}"
     if full.renews < math.inf:
         message += f". It renews at {datetime.fromtimestamp(full.renews, UTC):%Y-%m-%d %H:%M} UTC."

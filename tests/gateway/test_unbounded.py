@@ -1,0 +1,114 @@
+"""Answers whose length nobody knows, and callers that would have it guessed too short, before limits that must hold."""
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from imts_shared.contracts.access import Role
+from imts_shared.contracts.limits import Limits
+from imts_shared.contracts.providers import ProviderModel
+from imts_shared.contracts.serving import KnownKey
+from inference_service.gateway.bodies import answers_asked, guessed_prompt, guessed_tokens
+from tests.gateway.conftest import Served
+from tests.gateway.platform_side import KEYS, known, provider, served
+from tests.gateway.test_led_astray import CHAT, _said, saying
+
+
+def only(key: str, **limits: Any) -> list[KnownKey]:
+    """A key of its own, so that nobody else has spent of its budget."""
+    return [*KEYS, known(key, Role.inference, "default").model_copy(update={"limits": Limits(**limits)})]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "bound"),
+    [
+        (CHAT, {"max_tokens": 4_000, "max_completion_tokens": 1}, 4_000),
+        (CHAT, {"max_completion_tokens": 7}, 7),
+        (CHAT, {"max_tokens": "300"}, 300),
+        (CHAT, {"max_tokens": 300.0}, 300),
+        (CHAT, {"max_tokens": "many"}, 0),
+        (CHAT, {"max_tokens": -5}, 0),
+        (CHAT, {"max_tokens": "9" * 5_000}, 0),
+        (CHAT, {"max_tokens": float("inf")}, 0),
+        (CHAT, {"max_output_tokens": 1}, 0),
+        ("/v1/completions", {"max_tokens": 4_000, "max_completion_tokens": 1}, 4_000),
+        ("/v1/completions", {"max_completion_tokens": 1}, 0),
+        ("/v1/responses", {"max_tokens": 1, "max_output_tokens": 900}, 900),
+        ("/v1/responses", {"max_tokens": 1}, 0),
+    ],
+)
+def test_what_bounds_an_answer_is_what_its_upstream_may_heed(path: str, asked: dict[str, Any], bound: int) -> None:
+    assert guessed_tokens(path, b"{}", asked)[1] == bound
+
+
+@pytest.mark.parametrize("several", [10, "10", 10.0, " 10 "])
+def test_answers_are_counted_however_their_number_is_written(several: Any) -> None:
+    assert answers_asked({"n": several}) == 10
+
+
+@pytest.mark.parametrize("none", ["ten", None, [], {}, -3, float("nan"), "1" * 400])
+def test_what_is_no_number_of_answers_is_one(none: Any) -> None:
+    assert answers_asked({"n": none}) == 1
+
+
+def test_digits_and_pictures_by_address_are_guessed_as_what_they_take() -> None:
+    assert guessed_prompt(b"7" * 3_000) >= 3_000
+    assert guessed_prompt(b"some words " * 300) <= 1_101
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    assert guessed_prompt(orjson.dumps([picture] * 5)) >= 5_000
+    given = orjson.dumps([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}])
+    assert 1_000 < guessed_prompt(given) < 1_100
+
+
+async def test_two_bounds_of_an_answer_overrun_no_budget(door: Served) -> None:
+    async with saying(_said(prompt_tokens=20, completion_tokens=4_000)) as (url, _):
+        await door.serve(served("twofold", url), keys=only("sk-twofold", token_budget=50_000))
+        asked = {"model": "twofold", "max_tokens": 4_000, "max_completion_tokens": 1}
+        answers = await asyncio.gather(*(door.gateway.post(CHAT, "sk-twofold", json=asked) for _ in range(40)))
+        answered = sum(status == 200 for status, _, _ in answers)
+        used = await door.used_at("twofold", "deployment", answered)
+    assert {status for status, _, _ in answers} == {200, 429}
+    assert used.input_tokens + used.output_tokens <= 50_500
+
+
+async def test_a_burst_of_long_answers_of_an_unknown_model_overruns_no_budget(door: Served) -> None:
+    async with saying(_said(prompt_tokens=20, completion_tokens=20_000)) as (url, _):
+        await door.serve(served("never-heard", url), keys=only("sk-burst", token_budget=300_000))
+        answers = await asyncio.gather(*(door.gateway.chat("never-heard", key="sk-burst") for _ in range(60)))
+        answered = sum(status == 200 for status, _ in answers)
+        used = await door.used_at("never-heard", "deployment", answered)
+    assert {status for status, _ in answers} == {200, 429}
+    assert used.input_tokens + used.output_tokens <= 303_000
+
+
+async def test_a_long_answer_of_one_key_locks_no_other_out(door: Served) -> None:
+    """Neither of a rate nor of a budget, of tokens or of money, that is smaller than what that answer took."""
+    model = ProviderModel(name="talker", input_price=1, output_price=20)
+    async with saying(_said(prompt_tokens=20, completion_tokens=30_000)) as (url, _):
+        await door.serve(providers=[provider("cloud", url, model)])
+        assert (await door.gateway.chat("talker"))[0] == 200
+    async with saying(_said(prompt_tokens=20, completion_tokens=10)) as (url, _):
+        for limits in ({"tokens_per_minute": 20_000}, {"token_budget": 25_000}, {"money_budget": 0.25}):
+            key = f"sk-quiet-{next(iter(limits))}"
+            await door.serve(providers=[provider("cloud", url, model)], keys=only(key, **limits))
+            for _ in range(3):
+                status, content, _ = await door.gateway.post(CHAT, key, json={"model": "talker"})
+                assert status == 200, (limits, content)
+
+
+async def test_a_budget_that_would_not_suffice_says_so(door: Served) -> None:
+    async with saying(_said(prompt_tokens=20, completion_tokens=2_000)) as (url, asked):
+        await door.serve(served("ending", url), keys=only("sk-ending", token_budget=21_000))
+        statuses = [(await door.gateway.post(CHAT, "sk-ending", json={"model": "ending"}))[0] for _ in range(12)]
+        spent = 2_020 * statuses.count(200)
+        assert (statuses, len(asked)) == (sorted(statuses), statuses.count(200))
+        assert 21_000 / 2 < spent <= 21_000
+        _, content, headers = await door.gateway.post(CHAT, "sk-ending", json={"model": "ending"})
+        assert content["error"]["code"] == "insufficient_quota"
+        wanted = f"has too little left for this request: {spent:,} of 21,000 tokens are spent"
+        assert wanted in content["error"]["message"]
+        assert headers["x-should-retry"] == "false"
+        bounded = {"model": "ending", "max_tokens": 5}
+        assert (await door.gateway.post(CHAT, "sk-ending", json=bounded))[0] == 200
