@@ -111,6 +111,21 @@ async def test_results_and_feedback_make_lessons_for_the_others(one: GatewaySide
     assert (lesson["decisionId"], lesson["route"], lesson["result"]["failed"]) == ("d2", "fast", True)
 
 
+async def test_lessons_say_who_asked_what_and_who_judged(one: GatewaySide, two: GatewaySide) -> None:
+    """So that a gateway knows what was said of its decisions elsewhere, and what is asked again."""
+    await one.told(decisions=[decision("d1", result=None), decision("d2", keyId="k1", asked="same")])
+    await one.told(
+        decisions=[decision("d1", keyId="k1", asked="late")], feedback=[feedback("d2", rating=4, keyId="k2")]
+    )
+    told = (await two.get("/lessons", after=0, gateway="gateway-2"))["items"]
+    found = [(one["decisionId"], one["keyId"], one["asked"], one["quality"]) for one in told]
+    assert found == [
+        ("d2", "k1", "same", None),
+        ("d1", decision("d1")["keyId"], "late", None),
+        ("d2", "k2", None, 0.75),
+    ]
+
+
 async def test_feedback_on_another_gateways_decision(
     one: GatewaySide, two: GatewaySide, admin: httpx.AsyncClient, member: httpx.AsyncClient
 ) -> None:

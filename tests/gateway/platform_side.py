@@ -67,7 +67,7 @@ def provider(
 
 
 def _told(feedback: Feedback) -> dict[str, Any]:
-    return feedback.model_dump(include={"quality", "weight", "result", "label", "at"})
+    return feedback.model_dump(include={"quality", "weight", "result", "label", "key_id", "at"})
 
 
 async def _nothing_decided(_request: web.Request) -> web.Response:
@@ -136,7 +136,8 @@ class Platform:
         for decision in said.decisions:
             self._decisions[decision.decision_id] = decision
             if decision.result is not None:
-                self._teach(said.gateway, decision, result=decision.result)
+                about = {"key_id": decision.key_id, "asked": decision.asked}
+                self._teach(said.gateway, decision, result=decision.result, **about)
         for feedback in said.feedback:
             self._teach(said.gateway, self._decisions[feedback.decision_id], **_told(feedback))
 

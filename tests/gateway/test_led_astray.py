@@ -21,6 +21,7 @@ from imts_shared.contracts.serving import KnownProject, KnownRoute, Snapshot
 from inference_service.gateway.afterwards import Afterwards
 from inference_service.gateway.bodies import answers_asked, guessed_prompt
 from inference_service.gateway.directory import Caller, Directory, Model
+from inference_service.gateway.elsewhere import Elsewhere
 from inference_service.gateway.errors import Refusal
 from inference_service.gateway.judge import Judge as Judging
 from inference_service.gateway.learners import Learners
@@ -410,7 +411,7 @@ async def test_a_budget_of_which_nobody_can_say_what_was_spent_leaves_what_is_fr
     directory.apply(Snapshot(version="1", keys=KEYS, models=[], routes=[route]))
     learners = Learners(directory)
     judge, ledger = object.__new__(Judging), object.__new__(Ledger)
-    router = Router(directory, learners, Unknown(), ledger, judge, Afterwards())
+    router = Router(directory, learners, Unknown(), ledger, object.__new__(Elsewhere), judge, Afterwards())
     features = learners.extractor("default").of_text("Hello")
     dear = [Offer(f"dear {number}", worst_cost=number / 10) for number in range(1, 9)]
     learner, budget = learners.of("default", "r"), learners.budget("default", "r")

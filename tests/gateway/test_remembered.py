@@ -9,6 +9,7 @@ from inference_service.gateway.afterwards import Afterwards
 from inference_service.gateway.counting import Tokens
 from inference_service.gateway.decided import Decided
 from inference_service.gateway.directory import Caller, Directory
+from inference_service.gateway.elsewhere import Elsewhere
 from inference_service.gateway.judge import Judge
 from inference_service.gateway.learners import Learners
 from inference_service.gateway.ledger import Ledger
@@ -31,7 +32,7 @@ def test_a_decision_is_encoded_once_its_request_has_ended(tried: bool) -> None:
             told.append(decision)
 
     quota, judge = object.__new__(Quota), object.__new__(Judge)
-    router = Router(directory, learners, quota, Heard(), judge, Afterwards())
+    router = Router(directory, learners, quota, Heard(), object.__new__(Elsewhere), judge, Afterwards())
     features = learners.extractor("default").extract({"messages": [{"role": "user", "content": "Hello"}]})
     choice = learners.of("default", "mine").explain(features, [Offer("one"), Offer("other")], np.random.default_rng(1))
     kept, at = router._remember(Caller("k", Role.inference, "default"), "default", "mine", features, choice)

@@ -14,16 +14,17 @@ _KEEP = """
 WITH told AS (
     SELECT DISTINCT ON ("decisionId") * FROM ROWS FROM (json_to_recordset(CAST(:rows AS json)) AS (
         "decisionId" text, project text, route text, model text, policy text, reason text, features json, context json,
-        candidates json, "keyId" text, result jsonb, at timestamptz
+        candidates json, "keyId" text, asked text, result jsonb, at timestamptz
     )) WITH ORDINALITY
     ORDER BY "decisionId", result IS NULL, ordinality
 ), kept AS (
     INSERT INTO routing_decisions
-        (decision_id, gateway, project, route, model, policy, reason, features, context, candidates, key_id, result, at)
-    SELECT "decisionId", :gateway, project, route, model, policy, reason, features, context, candidates, "keyId",
+        (decision_id, gateway, project, route, model, policy, reason, features, context, candidates, key_id, asked,
+        result, at)
+    SELECT "decisionId", :gateway, project, route, model, policy, reason, features, context, candidates, "keyId", asked,
         result, at
     FROM told ORDER BY "decisionId"
-    ON CONFLICT (decision_id) DO UPDATE SET result = excluded.result
+    ON CONFLICT (decision_id) DO UPDATE SET result = excluded.result, asked = excluded.asked
     WHERE routing_decisions.result IS NULL AND excluded.result IS NOT NULL
         AND routing_decisions.project = excluded.project
     RETURNING decision_id, result IS NOT NULL AS ended

@@ -65,7 +65,8 @@ async def keep(session: AsyncSession, told: Sequence[Feedback]) -> tuple[list[Dr
         result = one.result if one.decision_id in news else None
         if one.result is not None:
             news.discard(one.decision_id)
-        drafts.append(Draft(known[one.decision_id], one.at, quality_of(one), one.weight, result, one.label))
+        of = known[one.decision_id]
+        drafts.append(Draft(of, one.at, quality_of(one), one.weight, result, one.label, one.key_id))
     return drafts, unknown
 
 

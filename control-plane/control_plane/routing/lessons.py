@@ -19,23 +19,28 @@ from imts_shared.contracts.routes import AUTO, Lesson, Lessons, Result
 NEWEST = 2_000
 """So many of each route are enough for a gateway that starts."""
 _NUMBERS = 0x494D_5402
-_COLUMNS = "number, gateway, project, route, model, decision_id, features, context, quality, weight, result, label, at"
+_COLUMNS = (
+    "number, gateway, project, route, model, decision_id, features, context, quality, weight, result, label, "
+    "key_id, asked, at"
+)
 
 _WRITE = """
 INSERT INTO routing_lessons
-    (gateway, project, route, model, decision_id, features, context, quality, weight, result, label, at)
-SELECT :gateway, project, route, model, decision_id, features, context, quality, weight, result, label, at
+    (gateway, project, route, model, decision_id, features, context, quality, weight, result, label, key_id, at)
+SELECT :gateway, project, route, model, decision_id, features, context, quality, weight, result, label, key_id, at
 FROM json_to_recordset(CAST(:rows AS json)) AS told (
     place int, project text, route text, model text, decision_id text, features json, context json, quality float,
-    weight float, result jsonb, label text, at timestamptz
+    weight float, result jsonb, label text, key_id text, at timestamptz
 )
 ORDER BY place
 RETURNING number
 """
 
 _OF_RESULTS = """
-INSERT INTO routing_lessons (gateway, project, route, model, decision_id, features, context, result, at)
-SELECT :gateway, d.project, d.route, learned.model, d.decision_id, d.features, d.context, learned.result, d.at
+INSERT INTO routing_lessons
+    (gateway, project, route, model, decision_id, features, context, result, key_id, asked, at)
+SELECT :gateway, d.project, d.route, learned.model, d.decision_id, d.features, d.context, learned.result, d.key_id,
+    d.asked, d.at
 FROM routing_decisions d CROSS JOIN LATERAL (
     SELECT 1 AS place, d.model, d.result WHERE d.result ->> 'model' IS NULL
     UNION ALL
@@ -73,6 +78,7 @@ class Draft:
     weight: float = 1.0
     result: Result | None = None
     label: str | None = None
+    key_id: str | None = None
 
 
 async def write(session: AsyncSession, gateway: str, drafts: Sequence[Draft]) -> list[Lesson]:
@@ -92,6 +98,7 @@ async def write(session: AsyncSession, gateway: str, drafts: Sequence[Draft]) ->
             "weight": one.weight,
             "result": result_json(one.result),
             "label": one.label,
+            "key_id": one.key_id,
             "at": one.at,
         }
         for place, one in enumerate(drafts)
@@ -112,6 +119,7 @@ async def write(session: AsyncSession, gateway: str, drafts: Sequence[Draft]) ->
             weight=one.weight,
             result=one.result,
             label=one.label,
+            key_id=one.key_id,
             at=one.at,
         )
         for number, one in zip(sorted(numbers), drafts, strict=True)

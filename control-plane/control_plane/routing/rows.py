@@ -66,6 +66,7 @@ class DecisionRow(SQLModel, table=True):
     context: list[float] = _text_json()
     candidates: list[dict[str, Any]] = _text_json()
     key_id: str | None = Field(default=None, sa_type=Text)
+    asked: str | None = Field(default=None, sa_type=Text)
     result: dict[str, Any] | None = _json(null=True)
     at: datetime = _time()
 
@@ -121,4 +122,6 @@ class LessonRow(SQLModel, table=True):
     weight: float = _weight()
     result: dict[str, Any] | None = _json(null=True)
     label: str | None = Field(default=None, sa_type=Text)
+    key_id: str | None = Field(default=None, sa_type=Text)
+    asked: str | None = Field(default=None, sa_type=Text)
     at: datetime = _time()

@@ -165,9 +165,8 @@ class Accounts:
             seconds = None if course.left else ended.seconds
             nothing_said = course.left and not reply.started
             tried = target is not None and not nothing_said and reply.status not in AGAINST_THE_REQUEST
-            self._router.finished(bill.made, answered, used, cost, seconds, failed=failed, tried=tried)
-            if tried and not failed and not course.left:
-                self._router.asked_again(bill.made, bill.order.body)
+            body = None if failed or course.left else bill.order.body
+            self._router.finished(bill.made, answered, used, cost, seconds, failed=failed, tried=tried, body=body)
         if used.input or used.output:
             self._learn_length(bill.caller.key_id, answered, used.output)
             counted = metrics.of_model(answered)

@@ -1,7 +1,6 @@
 """What the gateway answers beside OpenAI's paths: a plain chat, and the routing alone for those who ask models
 themselves."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -9,25 +8,22 @@ import orjson
 from pydantic import Field, ValidationError, model_validator
 
 from imts_shared.contracts.base import Request
-from imts_shared.contracts.routes import AUTO, Feedback, FeedbackRequest, Lesson, ResultRequest, RouteSettings
-from inference_service.gateway.control_plane import ControlPlane, Declined, Unanswered
+from imts_shared.contracts.routes import AUTO, Feedback, FeedbackRequest, ResultRequest, RouteSettings
 from inference_service.gateway.directory import Caller, Directory, may_ask
 from inference_service.gateway.door import Door
-from inference_service.gateway.errors import Cut, Refusal, unavailable
+from inference_service.gateway.elsewhere import Elsewhere
+from inference_service.gateway.errors import Cut, Refusal
 from inference_service.gateway.learners import Learners
 from inference_service.gateway.orders import Order
 from inference_service.gateway.replay import EvaluateRequest, Replay
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.requests import Incoming, read_json
-from inference_service.gateway.router import Router, already_rated, rating, reported
+from inference_service.gateway.router import Router, rating, reported
 from inference_service.gateway.targets import Offer
 from inference_service.gateway.within import Given, Heard
 
 _Asked = TypeVar("_Asked", bound=Request)
 SMALL_BODY_SECONDS = 30.0
-TOLD_SECONDS = 1.0
-"""After so long the control plane has heard of a decision that another gateway made just now."""
-NOT_FOUND, CONFLICT = 404, 409
 CHAT = "/v1/chat/completions"
 ANALYZE = "/api/routing/analyze"
 ANALYZE_BYTES = 8 * 2**20
@@ -76,17 +72,15 @@ class Api:
         door: Door,
         router: Router,
         learners: Learners,
-        control_plane: ControlPlane,
+        elsewhere: Elsewhere,
         replay: Replay,
-        life: str,
         body_bytes: int,
     ) -> None:
-        self._life = life
         self._directory = directory
         self._door = door
         self._router = router
         self._learners = learners
-        self._control_plane = control_plane
+        self._elsewhere = elsewhere
         self._replay = replay
         self._body_bytes = body_bytes
         self.posts: dict[str, Callable[[Caller, bytes, Reply], Awaitable[None]]] = {
@@ -194,29 +188,8 @@ class Api:
         if made is not None:
             self._router.take(made, feedback)
         else:
-            self._learners.hear(await self._lesson(feedback))
+            await self._elsewhere.take(feedback)
         await _json(reply, {"decisionId": feedback.decision_id, "accepted": True})
-
-    async def _lesson(self, feedback: Feedback) -> Lesson:
-        """Of a decision that another gateway made, or an earlier life of this one: the control plane has it, or will
-        have it as soon as it was told."""
-        said = feedback.model_dump_json().encode()
-        try:
-            try:
-                return await self._control_plane.feedback(self._life, said)
-            except Declined as declined:
-                if declined.status != NOT_FOUND:
-                    raise
-                await asyncio.sleep(TOLD_SECONDS)
-                return await self._control_plane.feedback(self._life, said)
-        except Declined as declined:
-            if declined.status == CONFLICT:
-                raise already_rated() from None
-            message = f"There is no decision `{feedback.decision_id}` here."
-            raise Refusal(404, message, code="unknown_decision", param="decisionId") from None
-        except Unanswered:
-            message = "This gateway does not know the decision, and the control plane cannot be asked: try again."
-            raise unavailable(message, "control_plane_away", retry_after=5) from None
 
     async def chat(self, headers: Mapping[bytes, bytes], identity: bytes, incoming: Incoming, reply: Reply) -> None:
         """A chat completion in few words."""

@@ -26,6 +26,7 @@ from inference_service.gateway.connections import Connections
 from inference_service.gateway.control_plane import ControlPlane
 from inference_service.gateway.directory import DEFAULT_PROJECT, Directory, Model
 from inference_service.gateway.door import PATHS, Bounds, Door
+from inference_service.gateway.elsewhere import Elsewhere
 from inference_service.gateway.errors import Cut, Refusal
 from inference_service.gateway.exchange import Limits
 from inference_service.gateway.feed import Feed
@@ -110,7 +111,8 @@ class Gateway:
         learners = Learners(self._directory)
         learners.extractor(DEFAULT_PROJECT)
         judge = Judge(self._directory, waiting, connections, Claims(self._directory, quota, ledger))
-        router = Router(self._directory, learners, quota, ledger, judge, self._afterwards)
+        elsewhere = Elsewhere(control_plane, learners, ledger.life)
+        router = Router(self._directory, learners, quota, ledger, elsewhere, judge, self._afterwards)
         tracing = Tracing(settings.otlp_url) if settings.otlp_url else None
         if tracing is not None:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
@@ -123,13 +125,11 @@ class Gateway:
             tracing,
         )
         replay = Replay(settings.control_plane_url, settings.gateway_evaluate_seconds)
-        self._api = Api(
-            self._directory, self._door, router, learners, control_plane, replay, ledger.life, self._largest_body
-        )
+        self._api = Api(self._directory, self._door, router, learners, elsewhere, replay, self._largest_body)
         self._feed = Feed(self._directory, control_plane, settings.home / "gateway-snapshot.json")
         await self._feed.start()
         _in_background(stack, self._feed.follow(), "snapshots are followed no more")
-        hearing = Hearing(control_plane, learners, ledger.life)
+        hearing = Hearing(control_plane, learners, router, ledger.life)
         _in_background(stack, hearing.follow(), "lessons are heard no more")
         set_aside()
         _in_background(stack, keep_calm(self._directory), "the collector is not kept calm")

@@ -42,8 +42,8 @@ class Remembered:
         """The contracts' Decision, without a result."""
         return self.flatten()
 
-    def with_result(self, result: dict[str, Any]) -> bytes:
-        return self.record[:-1] + b',"result":' + orjson.dumps(result) + b"}"
+    def with_result(self, result: dict[str, Any], asked: str | None) -> bytes:
+        return self.record[:-1] + b',"asked":%b,"result":%b}' % (orjson.dumps(asked), orjson.dumps(result))
 
     def answer(self) -> Decision:
         return Decision.model_validate_json(self.record)

@@ -6,14 +6,16 @@ from loguru import logger
 
 from inference_service.gateway.control_plane import ControlPlane, Declined, Unanswered
 from inference_service.gateway.learners import Learners
+from inference_service.gateway.router import Router
 
 AGAIN_SECONDS = 1.0
 
 
 class Hearing:
-    def __init__(self, control_plane: ControlPlane, learners: Learners, life: str) -> None:
+    def __init__(self, control_plane: ControlPlane, learners: Learners, router: Router, life: str) -> None:
         self._control_plane = control_plane
         self._learners = learners
+        self._router = router
         self._life = life
         self.number = 0
         self.started = False
@@ -36,6 +38,7 @@ class Hearing:
             for place, lesson in enumerate(heard.items):
                 if lesson.gateway != self._life:
                     self._learners.hear(lesson)
+                    self._router.heard(lesson)
                 if place % 20 == 19:
                     await asyncio.sleep(0)
             self.number = heard.number

@@ -16,6 +16,7 @@ from imts_shared.contracts.routes import (
     AUTO,
     Feedback,
     FeedbackRequest,
+    Lesson,
     Result,
     ResultRequest,
     RouteSettings,
@@ -26,6 +27,7 @@ from inference_service.gateway.claims import OnBehalf
 from inference_service.gateway.counting import Tokens
 from inference_service.gateway.decided import Decided, Remembered, record_of
 from inference_service.gateway.directory import Caller, Directory, Model
+from inference_service.gateway.elsewhere import Elsewhere, already_rated
 from inference_service.gateway.errors import Refusal
 from inference_service.gateway.judge import Judge
 from inference_service.gateway.learners import DEFAULT, Learners
@@ -57,6 +59,7 @@ class Router:
         learners: Learners,
         quota: Quota,
         ledger: Ledger,
+        elsewhere: Elsewhere,
         judge: Judge,
         afterwards: Afterwards,
     ) -> None:
@@ -64,6 +67,7 @@ class Router:
         self._learners = learners
         self._quota = quota
         self._ledger = ledger
+        self._elsewhere = elsewhere
         self._judge = judge
         self._afterwards = afterwards
         self._random = np.random.default_rng()
@@ -71,7 +75,7 @@ class Router:
         self._made: OrderedDict[str, Remembered] = OrderedDict()
         self._found: dict[tuple[str | None, str, str], _Candidates] = {}
         self._found_in: object = None
-        self._asked: OrderedDict[tuple[str, int, int], tuple[str, float]] = OrderedDict()
+        self._asked: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
 
     def routes(self, caller: Caller, name: str) -> tuple[str, RouteSettings] | None:
         """The project and settings of the route by this name; a model by this name comes before the built-in route."""
@@ -225,27 +229,24 @@ class Router:
             self._made.popitem(last=False)
         return kept, now
 
-    def asked_again(self, made: Decided, body: bytes) -> None:
-        """The same request by the same key, shortly after: a sign against the answer before."""
-        which = (made.kept.key_id, zlib.crc32(body), len(body))
-        before = self._asked.pop(which, None)
-        self._asked[which] = (made.id, made.at)
+    def _asked_again(self, key_id: str, asked: str, decision_id: str, at: float) -> str | None:
+        """Remembers that it was asked; the decision before, where the same key asked the same shortly before."""
+        before = self._asked.pop((key_id, asked), None)
+        self._asked[key_id, asked] = (decision_id, at)
         if len(self._asked) > REMEMBERED:
             self._asked.popitem(last=False)
-        if before is None or made.at - before[1] > AGAIN_SECONDS:
-            return
-        earlier = self._made.get(before[0])
-        if earlier is not None:
-            self.take(
-                earlier,
-                Feedback(
-                    decision_id=earlier.id,
-                    quality=AGAIN_QUALITY,
-                    weight=AGAIN_WEIGHT,
-                    signal="regenerated",
-                    at=datetime.now(UTC),
-                ),
-            )
+        return before[0] if before is not None and at - before[1] <= AGAIN_SECONDS else None
+
+    def heard(self, lesson: Lesson) -> None:
+        """Of another gateway: what it took of a decision that was made here counts here as taken, and what was asked
+        there may be asked again here."""
+        made = self._made.get(lesson.decision_id)
+        if made is not None:
+            made.reported = made.reported or lesson.result is not None
+            if lesson.key_id is not None and lesson.quality is not None:
+                made.raters = {*(made.raters or ()), lesson.key_id}
+        elif lesson.key_id is not None and lesson.asked is not None:
+            self._asked_again(lesson.key_id, lesson.asked, lesson.decision_id, lesson.at.timestamp())
 
     def finished(
         self,
@@ -257,9 +258,11 @@ class Router:
         *,
         failed: bool,
         tried: bool,
+        body: bytes | None = None,
     ) -> None:
         """`tried`: some model was asked; otherwise nothing is known of the chosen one. What another answered in its
-        place is no result of the decision, but learned from all the same."""
+        place is no result of the decision, but learned from all the same. `body`: what was asked, if it was answered
+        to its end; the same once more by the same key is a sign against the answer before."""
         kept = made.kept
         kept.flatten()
         learner = self._learners.of(kept.project, kept.route)
@@ -290,8 +293,26 @@ class Router:
                 "inputTokens": tokens.input,
                 "outputTokens": tokens.output,
             }
-            self._ledger.decided(kept.with_result(told))
+            asked = None if body is None else f"{zlib.crc32(body):08x}{len(body):x}"
+            self._ledger.decided(kept.with_result(told, asked))
             kept.told = True
+            before = None if asked is None else self._asked_again(kept.key_id, asked, kept.id, made.at)
+            if before is not None:
+                self._regenerated(before)
+
+    def _regenerated(self, decision_id: str) -> None:
+        sign = Feedback(
+            decision_id=decision_id,
+            quality=AGAIN_QUALITY,
+            weight=AGAIN_WEIGHT,
+            signal="regenerated",
+            at=datetime.now(UTC),
+        )
+        earlier = self._made.get(decision_id)
+        if earlier is not None:
+            self.take(earlier, sign)
+        else:
+            self._elsewhere.notice(sign)
 
     def find(self, caller: Caller, decision_id: str) -> Remembered | None:
         made = self._made.get(decision_id)
@@ -333,11 +354,6 @@ def outcome(model: str, features: Features, feedback: Feedback) -> deciding.Outc
         failed=result.failed if result else False,
         request=result is not None,
     )
-
-
-def already_rated() -> Refusal:
-    message = "This key has rated the decision already: a rating counts once."
-    return Refusal(409, message, code="already_rated", param="decisionId")
 
 
 def rating(caller: Caller, said: FeedbackRequest) -> Feedback:

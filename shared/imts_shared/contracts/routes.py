@@ -115,6 +115,7 @@ class Decision(Answer):
     candidates: list[Candidate]
     at: datetime
     key_id: str | None = None
+    asked: str | None = Field(None, description="The same for requests that say the same.")
     result: Result | None = None
 
 
@@ -178,6 +179,8 @@ class Lesson(Answer):
     weight: float = 1.0
     result: Result | None = None
     label: str | None = None
+    key_id: str | None = Field(None, description="Who has asked or judged.")
+    asked: str | None = Field(None, description="The decision's.")
     at: datetime
 
 
