@@ -6,7 +6,7 @@ from typing import IO, Any
 import httpx
 
 from imts_client.calls import Call
-from imts_client.errors import ConnectionFailed, UnexpectedAnswer, problem_from
+from imts_client.errors import ConnectionFailed, InvalidRequest, UnexpectedAnswer, problem_from
 from imts_client.uploads import Reading
 from imts_client.where import Where
 
@@ -40,12 +40,22 @@ def request_options(call: Call[Any], file: IO[bytes] | None) -> dict[str, Any]:
         "timeout": httpx.Timeout(call.read_seconds, connect=CONNECT_SECONDS),
     }
     if call.json is not None:
-        options["json"] = call.json
+        options["content"] = _written(call.json)
+        options["headers"]["Content-Type"] = "application/json"
     if call.upload is not None and file is not None:
         options["data"] = dict(call.form)
         reading = Reading(file, call.upload.told)
         options["files"] = {"file": (call.upload.path.name, reading, "application/octet-stream")}
     return options
+
+
+def _written(body: Any) -> bytes:
+    """Refused here as the server would refuse it: what JSON has no words for (NaN, say) does not reach it."""
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        detail = f"What was given cannot be said in JSON: {error}."
+        raise InvalidRequest(400, {"code": "invalid_request", "detail": detail}) from None
 
 
 def document(answer: httpx.Response) -> Any:

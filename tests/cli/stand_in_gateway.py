@@ -42,6 +42,8 @@ class Gateway:
     reports: list[ResultRequest] = field(default_factory=list)
     feedback: list[FeedbackRequest] = field(default_factory=list)
     evaluated: list[dict[str, Any]] = field(default_factory=list)
+    projects: list[tuple[str, str | None]] = field(default_factory=list)
+    """What was asked, and the project that its header named."""
     refusal: tuple[int, dict[str, Any]] | None = None
     """What the routing endpoints answer instead, in OpenAI's shape."""
 
@@ -222,19 +224,25 @@ def _routing(app: FastAPI, platform: "Platform") -> None:
         status, error = platform.gateway.refusal
         return openai_error(status, **error)
 
+    def heard(request: Request) -> None:
+        platform.gateway.projects.append((request.url.path, request.headers.get("openai-project")))
+
     def unknown(decision_id: str) -> JSONResponse:
         return openai_error(404, f"No decision {decision_id!r} is known.", "unknown_decision", param="decisionId")
 
     @app.post("/api/routing/analyze")
     async def analyze(request: Request) -> Any:
+        heard(request)
         body = await request.json()
-        assert len({"query", "messages"} & body.keys()) == 1
+        if len({"query", "messages"} & body.keys()) != 1:
+            return openai_error(400, "give query or messages, and not both", "invalid_request")
         assert body.keys() <= {"query", "messages", "route", "tools"}
         platform.gateway.analyzed.append(body)
         return refusal() or platform.gateway.decide(body.get("route", "auto"))
 
     @app.post("/api/routing/report")
     async def report(request: Request) -> Any:
+        heard(request)
         asked = ResultRequest.model_validate(await request.json())
         if asked.decision_id not in platform.gateway.decisions:
             return unknown(asked.decision_id)
@@ -243,6 +251,7 @@ def _routing(app: FastAPI, platform: "Platform") -> None:
 
     @app.post("/api/routing/feedback")
     async def feedback(request: Request) -> Any:
+        heard(request)
         asked = FeedbackRequest.model_validate(await request.json())
         if asked.decision_id not in platform.gateway.decisions:
             return unknown(asked.decision_id)
@@ -252,7 +261,8 @@ def _routing(app: FastAPI, platform: "Platform") -> None:
         return {"decisionId": asked.decision_id, "accepted": True}
 
     @app.get("/api/routing/stats")
-    async def stats(route: str = "auto") -> Any:
+    async def stats(request: Request, route: str = "auto") -> Any:
+        heard(request)
         known = {"model": "qwen3", "requests": 12_345, "failures": 3, "quality": 0.875, "qualityCount": 1_200,
                  "latency": 0.42, "cost": 0.0004}  # fmt: skip
         new = {"model": "brand-new", "requests": 0, "failures": 0, "quality": None, "qualityCount": 0,
@@ -262,6 +272,7 @@ def _routing(app: FastAPI, platform: "Platform") -> None:
 
     @app.post("/api/routing/evaluate")
     async def evaluate(request: Request) -> Any:
+        heard(request)
         body = await request.json()
         assert body.keys() <= {"route", "policies", "from", "to"}
         platform.gateway.evaluated.append(body)
@@ -276,7 +287,10 @@ def _routing(app: FastAPI, platform: "Platform") -> None:
 
     @app.post("/api/chat")
     async def chat(request: Request) -> Any:
+        heard(request)
         body = await request.json()
+        if len({"message", "messages"} & body.keys()) != 1:
+            return openai_error(400, "give message or messages, and not both", "invalid_request")
         assert body.keys() <= {"message", "messages", "model"}
         return {"model": "qwen3", "content": f"You said: {body['message']}", "decisionId": "d-1",
                 "usage": {"total_tokens": 7}}  # fmt: skip

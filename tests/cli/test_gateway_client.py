@@ -4,8 +4,10 @@ import json
 import re
 import runpy
 import sys
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,6 +170,60 @@ async def test_the_awaiting_client(served: Served, platform: Platform) -> None:
         assert (await client.routing.stats(route="r")).routes[0].name == "r"
         assert (await client.routing.evaluate(policies=["learner"])).decisions == 2_345
         assert (await client.routing.chat("hello")).model == "qwen3"
+
+
+NAMED = [(f"/api/{path}", "blue") for path in ("routing/analyze", "routing/stats", "routing/evaluate", "chat")]
+
+
+def test_a_project_is_named_to_the_gateway(served: Served, platform: Platform) -> None:
+    with Client(served.url, KEY, gateway_url=served.url) as client:
+        decision = client.routing.analyze("x", project="blue")
+        client.routing.stats(project="blue")
+        client.routing.evaluate(policies=["uniform"], project="blue")
+        client.routing.chat("hello", project="blue")
+        assert platform.gateway.projects == NAMED
+        client.routing.report(decision.decision_id)
+        client.routing.feedback(decision.decision_id, rating=5)
+        client.routing.analyze("x")
+        assert [project for _, project in platform.gateway.projects[4:]] == [None] * 3, "a decision's id is enough"
+        client.routing.stats(project="grün\r\n")
+        assert platform.gateway.projects[-1][1] == "gr%C3%BCn%0D%0A", "a name that no header can hold is nobody's"
+
+
+async def test_the_awaiting_client_names_a_project(served: Served, platform: Platform) -> None:
+    async with AsyncClient(served.url, KEY, gateway_url=served.url) as client:
+        await client.routing.analyze("x", project="blue")
+        await client.routing.stats(project="blue")
+        await client.routing.evaluate(policies=["uniform"], project="blue")
+        await client.routing.chat("hello", project="blue")
+    assert platform.gateway.projects == NAMED
+
+
+MESSAGES = [{"role": "user", "content": "y"}]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda routing: routing.analyze("x", messages=MESSAGES),
+        lambda routing: routing.chat("x", messages=MESSAGES),
+        lambda routing: routing.feedback("d-1", rating=9),
+        lambda routing: routing.report("d-1", cost=-1),
+        lambda routing: routing.report("d-1", cost=float("nan")),
+        lambda routing: routing.report("d-1", input_tokens=object()),
+    ],
+)
+async def test_wrong_arguments_are_refused_as_a_wrong_request_is(
+    served: Served, platform: Platform, wrong: Callable[[Any], Any]
+) -> None:
+    platform.gateway.decide()
+    with Client(served.url, KEY, gateway_url=served.url) as client, pytest.raises(InvalidRequest) as refused:
+        wrong(client.routing)
+    assert refused.value.code == "invalid_request"
+    async with AsyncClient(served.url, KEY, gateway_url=served.url) as awaiting:
+        with pytest.raises(InvalidRequest):
+            await wrong(awaiting.routing)
+    assert (platform.gateway.analyzed, platform.gateway.reports, platform.gateway.feedback) == ([], [], [])
 
 
 def test_a_day_is_utcs_from_its_begin_to_its_end() -> None:

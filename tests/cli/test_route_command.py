@@ -102,6 +102,13 @@ def test_a_route_of_another_project(imts: Imts, platform: Platform, tmp_path: Pa
     assert platform.gateway.routes["q"]["project"] == "green"
 
 
+def test_the_gateway_is_told_of_another_project(imts: Imts, platform: Platform) -> None:
+    for given in (("explain", "x"), ("evaluate",), ("stats",)):
+        assert imts("route", *given, "--project", "blue").code == 0
+        assert imts("route", *given).code == 0
+    assert [project for _, project in platform.gateway.projects] == ["blue", None] * 3
+
+
 def test_feedback_and_decisions(imts: Imts, platform: Platform) -> None:
     assert imts("route", "decisions").out == "There are no such decisions.\n"
     for number in range(30):

@@ -7,7 +7,7 @@ import typer
 from imts_cli.commands.exits import UsageFault
 from imts_cli.commands.figures import count, day_from
 from imts_cli.commands.output import clean, table
-from imts_cli.commands.platform import AsJson, ask_gateway, print_json
+from imts_cli.commands.platform import AsJson, InProject, ask_gateway, print_json
 from imts_client.calls import routes as calls
 
 POLICIES = ("learner", "cheapest", "uniform")
@@ -25,6 +25,7 @@ def evaluate(
     ] = None,
     since: Annotated[str | None, typer.Option("--from", metavar="DAY", help="2026-01-31, today, or 7d.")] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Up to and with this day.")] = None,
+    project: InProject = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what other policies would have been worth on the decisions that are kept.
@@ -35,7 +36,7 @@ def evaluate(
     policies = [_known(one) for one in policy or POLICIES]
     first = day_from("--from", since) if since else None
     last = day_from("--to", until) if until else None
-    found = ask_gateway(calls.evaluate(route, policies, first, last))
+    found = ask_gateway(calls.evaluate(route, policies, first, last, project))
     if as_json:
         print_json(found)
         return

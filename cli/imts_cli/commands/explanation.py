@@ -8,7 +8,7 @@ import typer
 from imts_cli.commands.exits import UsageFault
 from imts_cli.commands.figures import decimals, money, seconds
 from imts_cli.commands.output import clean, pairs, table
-from imts_cli.commands.platform import AsJson, ask_gateway, print_json
+from imts_cli.commands.platform import AsJson, InProject, ask_gateway, print_json
 from imts_client.calls import routes as calls
 
 SAID = ("language", "domain", "complexity", "lengthTokens", "tools", "code", "confidence")
@@ -21,13 +21,14 @@ CLASSES = {"complexity": "complexityClass", "lengthTokens": "lengthClass"}
 def explain(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What would be asked; - reads stdin.")],
     route: Annotated[str | None, typer.Option(help="auto unless given.")] = None,
+    project: InProject = None,
     as_json: AsJson = False,
 ) -> None:
     """Say which model a route would choose for a question, among which, and why."""
     text = sys.stdin.read() if question == "-" else question
     if not text.strip():
         raise UsageFault("The question is empty.")
-    decision = ask_gateway(calls.analyze(text, route=route))
+    decision = ask_gateway(calls.analyze(text, route=route, project=project))
     if as_json:
         print_json(decision)
         return

@@ -20,6 +20,7 @@ PATIENCE_SECONDS = 600.0
 AsJson = Annotated[bool, typer.Option("--json", help="Print the server's JSON.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many at most.")]
 All = Annotated[bool, typer.Option("--all", help="Everything, however many.")]
+InProject = Annotated[str | None, typer.Option("--project", help="The key's own project unless given.")]
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from imts_cli.commands.exits import UsageFault, command_group
 from imts_cli.commands.job_request import check_numbers, read_file
 from imts_cli.commands.output import age, pairs, table
 from imts_cli.commands.periods import Period
-from imts_cli.commands.platform import AsJson, fetch, fetch_list, print_json
+from imts_cli.commands.platform import AsJson, InProject, fetch, fetch_list, print_json
 from imts_cli.commands.route_request import Beliefs, Policy, amounts_from, beliefs_from, judge_from, settings_of
 from imts_client.calls import routes as calls
 from imts_client.errors import NotFound
@@ -18,7 +18,6 @@ app = command_group("Routes: names whose model the gateway chooses for each requ
 app.command("explain")(explanation.explain)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What callers name as model.")]
-InProject = Annotated[str | None, typer.Option("--project", help="The key's own project unless given.")]
 
 
 @app.command("list")

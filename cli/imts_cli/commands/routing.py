@@ -14,10 +14,11 @@ from imts_client.calls import routes as calls
 
 def stats(
     route: Annotated[str | None, typer.Option(help="One route.")] = None,
+    project: Annotated[str | None, typer.Option(help="One project.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what the routes know of their models, by language and domain."""
-    found = ask_gateway(calls.stats(route))
+    found = ask_gateway(calls.stats(route, project))
     if as_json:
         print_json(found)
         return
@@ -87,11 +88,9 @@ def feedback(
     as_json: AsJson = False,
 ) -> None:
     """Say how good an answer was; the route learns from it at once."""
-    given: dict[str, Any] = {"decisionId": decision, "rating": rating, "comment": comment, "label": label}
-    fields = {name: value for name, value in given.items() if value is not None}
-    if len(fields) == 1:
+    if rating is None and comment is None and label is None:
         raise UsageFault("Say something: --rating 1 to 5, --comment or --label.")
-    answer = ask_gateway(calls.feedback_fields(fields))
+    answer = ask_gateway(calls.feedback(decision, rating, comment, label))
     if as_json:
         print_json(answer)
     else:

@@ -11,8 +11,6 @@ from imts_client.calls import routes as calls
 from imts_shared.contracts.routes import (
     Decision,
     DecisionLine,
-    FeedbackRequest,
-    ResultRequest,
     Route,
     RouteRequest,
     RouteSettings,
@@ -46,6 +44,9 @@ class Routing:
     decision = client.routing.analyze("What is the notice period?")
     answer = ask(decision.model)
     client.routing.report(decision.decision_id, latency_seconds=answer.seconds, cost=answer.cost)
+
+    `project` names whose routes and models are meant where the key is of all projects; a decision's id is enough for
+    what is said of it.
     """
 
     def __init__(self, transport: Transport, gateway: Gateway) -> None:
@@ -59,9 +60,10 @@ class Routing:
         messages: Sequence[Mapping[str, Any]] | None = None,
         route: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        project: str | None = None,
     ) -> Decision:
         """Which model shall answer, and why; `auto` is the route unless one is named."""
-        return self._gateway.send(calls.analyze(query, messages, route, tools))
+        return self._gateway.send(calls.analyze(query, messages, route, tools, project))
 
     def report(
         self,
@@ -74,25 +76,17 @@ class Routing:
         output_tokens: int | None = None,
     ) -> Accepted:
         """What came of a decision that was asked for."""
-        given = ResultRequest(
-            decision_id=decision_id,
-            failed=failed,
-            cost=cost,
-            latency_seconds=latency_seconds,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-        )
-        return self._gateway.send(calls.report(given))
+        call = calls.report(decision_id, failed, cost, latency_seconds, input_tokens, output_tokens)
+        return self._gateway.send(call)
 
     def feedback(
         self, decision_id: str, *, rating: int | None = None, comment: str | None = None, label: str | None = None
     ) -> Accepted:
         """`rating`: 1 to 5. `label`: what the request really was, a domain, or simple, medium, hard."""
-        given = FeedbackRequest(decision_id=decision_id, rating=rating, comment=comment, label=label)
-        return self._gateway.send(calls.feedback(given))
+        return self._gateway.send(calls.feedback(decision_id, rating, comment, label))
 
-    def stats(self, *, route: str | None = None) -> RoutingStats:
-        return self._gateway.send(calls.stats(route))
+    def stats(self, *, route: str | None = None, project: str | None = None) -> RoutingStats:
+        return self._gateway.send(calls.stats(route, project))
 
     def evaluate(
         self,
@@ -101,10 +95,11 @@ class Routing:
         route: str = "auto",
         since: date | datetime | None = None,
         until: date | datetime | None = None,
+        project: str | None = None,
     ) -> Evaluation:
         """What other policies would have been worth on the decisions that are kept. A policy is `fixed:MODEL`,
         `uniform`, `cheapest` or `learner`."""
-        return self._gateway.send(calls.evaluate(route, policies, since, until))
+        return self._gateway.send(calls.evaluate(route, policies, since, until, project))
 
     def chat(
         self,
@@ -112,9 +107,10 @@ class Routing:
         *,
         messages: Sequence[Mapping[str, Any]] | None = None,
         model: str | None = None,
+        project: str | None = None,
     ) -> ChatAnswer:
         """One answer and who gave it; the route `auto` chooses unless a model or route is named."""
-        return self._gateway.send(calls.chat(message, messages, model))
+        return self._gateway.send(calls.chat(message, messages, model, project))
 
     def decisions(
         self,

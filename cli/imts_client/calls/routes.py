@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from imts_client.calls.call import Call, Listing, path, query
 
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
     from imts_shared.contracts.routes import (
         Decision,
         DecisionLine,
-        FeedbackRequest,
-        ResultRequest,
         Route,
         RouteRequest,
         RouteSettings,
@@ -79,48 +78,82 @@ def analyze(
     messages: Sequence[Message] | None = None,
     route: str | None = None,
     tools: Sequence[Mapping[str, Any]] | None = None,
+    project: str | None = None,
 ) -> "Call[Decision]":
     """To the gateway. Repeatable: a decision that nobody heard of is never reported on."""
-    body: dict[str, Any] = {"messages": list(messages)} if messages is not None else {"query": query_text or ""}
-    body |= query(route=route, tools=[dict(tool) for tool in tools or ()])
-    return Call("POST", path("routing", "analyze"), DECISION, json=body, repeatable=True)
+    body = _said("query", query_text, messages) | query(route=route, tools=[dict(tool) for tool in tools or ()])
+    address = path("routing", "analyze")
+    return Call("POST", address, DECISION, json=body, headers=_of(project), repeatable=True)
 
 
-def report(request: "ResultRequest") -> "Call[Accepted]":
+def report(
+    decision_id: str,
+    failed: bool = False,
+    cost: float | None = None,
+    latency_seconds: float | None = None,
+    input_tokens: int | None = None,
+    output_tokens: int | None = None,
+) -> "Call[Accepted]":
     """To the gateway. Not repeatable: it would be learned from twice."""
-    return Call("POST", path("routing", "report"), "answers.Accepted", json=_plain(request))
+    figures = query(cost=cost, latencySeconds=latency_seconds, inputTokens=input_tokens, outputTokens=output_tokens)
+    body = {"decisionId": decision_id, "failed": failed, **figures}
+    return Call("POST", path("routing", "report"), "answers.Accepted", json=body)
 
 
-def feedback(request: "FeedbackRequest") -> "Call[Accepted]":
-    return feedback_fields(_plain(request))
-
-
-def feedback_fields(fields: Mapping[str, Any]) -> "Call[Accepted]":
+def feedback(
+    decision_id: str, rating: int | None = None, comment: str | None = None, label: str | None = None
+) -> "Call[Accepted]":
     """To the gateway. Not repeatable: it would be learned from twice."""
-    return Call("POST", path("routing", "feedback"), "answers.Accepted", json=dict(fields))
+    body = {"decisionId": decision_id, **query(rating=rating, comment=comment, label=label)}
+    return Call("POST", path("routing", "feedback"), "answers.Accepted", json=body)
 
 
-def stats(route: str | None = None) -> "Call[RoutingStats]":
+def stats(route: str | None = None, project: str | None = None) -> "Call[RoutingStats]":
     """To the gateway."""
-    return Call("GET", path("routing", "stats"), "answers.RoutingStats", query(route=route), repeatable=True)
+    address = path("routing", "stats")
+    return Call("GET", address, "answers.RoutingStats", query(route=route), headers=_of(project), repeatable=True)
 
 
 def evaluate(
-    route: str, policies: Sequence[str], since: Moment | None = None, until: Moment | None = None
+    route: str,
+    policies: Sequence[str],
+    since: Moment | None = None,
+    until: Moment | None = None,
+    project: str | None = None,
 ) -> "Call[Evaluation]":
     """To the gateway. Repeatable: it changes nothing."""
-    body = {"route": route, "policies": list(policies)} | _span(since, until)
-    address = path("routing", "evaluate")
-    return Call("POST", address, "answers.Evaluation", json=body, repeatable=True, read_seconds=EVALUATION_SECONDS)
+    return Call(
+        "POST",
+        path("routing", "evaluate"),
+        "answers.Evaluation",
+        json={"route": route, "policies": list(policies)} | _span(since, until),
+        headers=_of(project),
+        repeatable=True,
+        read_seconds=EVALUATION_SECONDS,
+    )
 
 
 def chat(
-    message: str | None = None, messages: Sequence[Message] | None = None, model: str | None = None
+    message: str | None = None,
+    messages: Sequence[Message] | None = None,
+    model: str | None = None,
+    project: str | None = None,
 ) -> "Call[ChatAnswer]":
     """To the gateway."""
-    body: dict[str, Any] = {"messages": list(messages)} if messages is not None else {"message": message or ""}
-    body |= query(model=model)
-    return Call("POST", path("chat"), "answers.ChatAnswer", json=body, read_seconds=ANSWER_SECONDS)
+    body = _said("message", message, messages) | query(model=model)
+    headers = _of(project)
+    return Call("POST", path("chat"), "answers.ChatAnswer", json=body, headers=headers, read_seconds=ANSWER_SECONDS)
+
+
+def _said(name: str, text: str | None, messages: Sequence[Message] | None) -> dict[str, Any]:
+    """Both where both are given: the gateway says that it takes one."""
+    told: dict[str, Any] = {} if messages is None else {"messages": list(messages)}
+    return told if messages is not None and text is None else told | {name: text or ""}
+
+
+def _of(project: str | None) -> dict[str, str]:
+    """For a key of all projects: whose routes and models are meant. Quoted, for a header holds little else."""
+    return {"OpenAI-Project": quote(project, safe="")} if project else {}
 
 
 def _span(since: Moment | None, until: Moment | None) -> dict[str, str]:
@@ -135,5 +168,5 @@ def _aware(at: Moment, of_day: time) -> datetime:
     return at if at.tzinfo else at.astimezone()
 
 
-def _plain(request: "RouteSettings | ResultRequest | FeedbackRequest") -> dict[str, Any]:
+def _plain(request: "RouteSettings") -> dict[str, Any]:
     return request.model_dump(mode="json", by_alias=True, exclude_unset=True)
