@@ -28,7 +28,7 @@ from inference_service.gateway.learners import Learners
 from inference_service.gateway.ledger import Ledger
 from inference_service.gateway.orders import Order
 from inference_service.gateway.quota import Full, Grant, Kind, Quota, Scopes
-from inference_service.gateway.redaction import redacted
+from inference_service.gateway.redaction import redacted, redacted_content
 from inference_service.gateway.router import Router, _bounded
 from inference_service.gateway.targets import Offer as OfferedBy
 from inference_service.gateway.targets import Prices, Provided, Target
@@ -171,6 +171,42 @@ def test_news_of_other_things_leave_what_is_learned_and_held() -> None:
 def test_nothing_takes_long_to_redact(text: str) -> None:
     begun = time.process_time()
     redacted(text)
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *(
+            "令eyJaaaaaaaa.bbbbbbbb.",
+            "密码",
+            "密码是",
+            "密码：a ",
+            "password是",
+            "passwort is ",
+            "api key ",
+            "token:",
+            "pass=",
+        ),
+        *('password:"', "token='", "authorization: bearer ", "a" * 40 + " ", "x_" * 20 + "pass ", "basic " + "a" * 12),
+        *("ü@", "a@a.", "a.", "@", "tel ", "tel 1", "phone(", "0170 ", "1 ", "1-", "+1 ", "4111 ", "DE89 ", "078-05-"),
+        *("sk-", "sk-a ", "a", "{", "[", '\\"', "-----BEGIN PRIVATE KEY"),
+    ],
+)
+def test_a_megabyte_takes_no_longer_than_its_length(piece: str) -> None:
+    text = (piece * (2**20 // len(piece) + 1))[: 2**20]
+    begun = time.process_time()
+    redacted(text)
+    assert time.process_time() - begun < 2
+
+
+def test_many_names_and_texts_within_texts_take_no_longer_either() -> None:
+    nested = "[1]"
+    for _ in range(16):
+        nested = json.dumps([nested])
+    names = {f"k{number}": [number, "ab"] for number in range(15_000)}
+    begun = time.process_time()
+    redacted_content({"nested": nested, "names": names, "alike": {f"a{n}@b.example": n for n in range(15_000)}})
     assert time.process_time() - begun < 2
 
 
