@@ -23,7 +23,11 @@ LIMITED = "sk-limited-0123456789abcdef"
 
 
 def limited(**limits: Any) -> list[KnownKey]:
-    key = known(LIMITED, Role.inference, "default").model_copy(update={"limits": Limits(**limits)})
+    return _alone(LIMITED, **limits)
+
+
+def _alone(secret: str, **limits: Any) -> list[KnownKey]:
+    key = known(secret, Role.inference, "default").model_copy(update={"limits": Limits(**limits)})
     return [*KEYS, key]
 
 
@@ -153,6 +157,15 @@ async def test_a_routes_budget_that_others_have_spent_leaves_what_is_free(tmp_pa
                 status, content, _ = await other.post(CHAT, json=asked)
     assert (status, content["error"]["code"]) == (429, "insufficient_quota")
     assert "budget of the route `default/mixed` has too little left for this request" in content["error"]["message"]
+
+
+async def test_asking_which_model_counts_as_a_request_and_takes_no_tokens(two: list[Served]) -> None:
+    asked = {"query": "Hello", "route": "auto"}
+    async with engine("one") as one:
+        await _serve(two, served("tiny", one.url), keys=_alone("sk-analyst", requests_per_minute=6, token_budget=1))
+        found = [await each.gateway.post("/api/routing/analyze", "sk-analyst", json=asked) for each in two * 5]
+    assert Counter(status for status, _, _ in found) == {200: 6, 429: 4}
+    assert found[-1][1]["error"]["code"] == "rate_limit_exceeded"
 
 
 async def test_a_small_rate_of_tokens_serves_small_requests(two: list[Served]) -> None:

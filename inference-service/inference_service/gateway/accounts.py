@@ -95,6 +95,19 @@ class Accounts:
             await self._take(bill, scopes, tokens, money)
             reply.will_tell(lambda: rate_headers(scopes))
 
+    async def admit_question(self, caller: Caller, project: str) -> None:
+        """One that no model is asked: it counts as a request, and takes no tokens and no money."""
+        found = self._directory.project(project)
+        scopes = self._quota.scopes(caller.key_id, caller.limits, project, found.limits if found else None)
+        if scopes is None:
+            return
+        try:
+            grant = self._quota.try_admit(scopes, 0, 0) or await self._quota.admit(scopes, 0, 0)
+        except Refusal as refusal:
+            metrics.LIMITED.labels(refusal.code or "").inc()
+            raise
+        grant.settle(0, 0)
+
     def _guessed(self, bill: Bill, models: Sequence[Model], limits: Sequence[Limits]) -> tuple[int, float]:
         """Tokens and money. An answer that its caller bounds by nothing may be as long as the longest that his key has
         had lately, and longer than those; but others beside it shall find room in a small limit, and no limit shall be

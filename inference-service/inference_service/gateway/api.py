@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from imts_shared.contracts.base import Request
 from imts_shared.contracts.routes import AUTO, Feedback, FeedbackRequest, ResultRequest, RouteSettings
+from inference_service.gateway.accounts import Accounts
 from inference_service.gateway.directory import Caller, Directory, may_ask
 from inference_service.gateway.door import Door
 from inference_service.gateway.elsewhere import Elsewhere
@@ -72,6 +73,7 @@ class Api:
         door: Door,
         router: Router,
         learners: Learners,
+        accounts: Accounts,
         elsewhere: Elsewhere,
         replay: Replay,
         body_bytes: int,
@@ -80,6 +82,7 @@ class Api:
         self._door = door
         self._router = router
         self._learners = learners
+        self._accounts = accounts
         self._elsewhere = elsewhere
         self._replay = replay
         self._body_bytes = body_bytes
@@ -149,6 +152,7 @@ class Api:
     async def _analyze(self, caller: Caller, body: bytes, reply: Reply) -> None:
         asked = _understood(AnalyzeRequest, body)
         project, settings = self._route(caller, asked.route)
+        await self._accounts.admit_question(caller, project)
         order = Order(CHAT, {}, body, asked.content(), stream=False, model=asked.route, identity="analyze", routed=True)
         made = await self._router.analyze(caller, project, asked.route, settings, order)
         told = made.answer().model_dump(mode="json", by_alias=True, exclude={"context"})

@@ -116,16 +116,17 @@ class Gateway:
         tracing = Tracing(settings.otlp_url) if settings.otlp_url else None
         if tracing is not None:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
+        accounts = Accounts(self._directory, quota, router, ledger, self._afterwards)
         self._door = Door(
             self._directory,
             router,
             Tries(waiting, quota, connections, limits, settings.gateway_tries, tracing),
-            Accounts(self._directory, quota, router, ledger, self._afterwards),
+            accounts,
             Bounds(self._largest_body, settings.gateway_body_seconds, settings.gateway_whole_seconds),
             tracing,
         )
         replay = Replay(settings.control_plane_url, settings.gateway_evaluate_seconds)
-        self._api = Api(self._directory, self._door, router, learners, elsewhere, replay, self._largest_body)
+        self._api = Api(self._directory, self._door, router, learners, accounts, elsewhere, replay, self._largest_body)
         self._feed = Feed(self._directory, control_plane, settings.home / "gateway-snapshot.json")
         await self._feed.start()
         _in_background(stack, self._feed.follow(), "snapshots are followed no more")
