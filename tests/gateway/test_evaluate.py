@@ -87,6 +87,18 @@ async def test_policies_are_valued_on_all_pages_with_the_callers_key(door: Serve
     assert [one["policy"] for one in content["policies"]] == [*reckoning.KNOWN, "fixed:bad", "fixed:good"]
 
 
+async def test_a_model_that_was_never_tried_has_no_value_and_it_is_said_why(door: Served) -> None:
+    await door.serve()
+    paged(door.platform, lines(100))
+    _, content, _ = await door.gateway.post(EVALUATE, json={"policies": ["fixed:nope"]})
+    [told] = content["policies"]
+    for name in ("value", "standardError", "ips", "snips"):
+        assert told[name] is None, name
+    assert (told["effectiveSamples"], told["records"]) == (0.0, 100)
+    assert told["logged"] is not None
+    assert "`nope`, which was never a candidate here: check the name" in told["note"]
+
+
 async def test_one_runs_at_a_time(door: Served) -> None:
     await door.serve()
     paged(door.platform, lines(10), pause=1.0)

@@ -84,7 +84,18 @@ def test_what_was_never_tried_is_not_concluded() -> None:
     assert value.unsupported == 1.0
     assert value.why_not is not None
     assert "100% of its choices" in value.why_not
+    assert "`newcomer`, which was never a candidate here" in value.why_not
     assert value.as_dict()["conclusive"] is False
+
+
+def test_without_one_record_of_support_there_is_no_value() -> None:
+    value = evaluate(logged(500, 5, by_domain(0.5)), fixed("newcomer"))
+    assert (value.effective, value.ips, value.snips, value.doubly_robust) == (0.0, None, None, None)
+    assert value.logged is not None
+    missed = [each for each in logged(200, 5, by_domain(0.5)) if each.model == "lawyer"]
+    value = evaluate(missed, fixed("coder"))
+    assert (value.unsupported, value.doubly_robust) == (0.0, None)
+    assert "worth only 0" in (value.why_not or "")
 
 
 def test_too_few_records_are_not_concluded() -> None:

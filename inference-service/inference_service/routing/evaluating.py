@@ -2,7 +2,8 @@
 
 Three estimates. IPS weighs each answer by how much likelier the policy is to choose that model than the log was; SNIPS
 divides by the sum of these weights; the doubly robust one takes a model of the answers and corrects it by IPS, so that
-it is right if either is. Where the log never tried what the policy wants, no number can be trusted: that is said."""
+it is right if either is. Where the log never tried what the policy wants, no number can be trusted: that is said, and
+where it tried it on no record at all there is none."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,7 +52,8 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """`why_not` says why nothing can be concluded; `logged` is what the log itself reached on the same requests."""
+    """`why_not` says why nothing can be concluded; `logged` is what the log itself reached on the same requests. No
+    estimate is there where the policy would have chosen the log's model in no record: it would be a guess alone."""
 
     records: int
     effective: float
@@ -132,26 +134,37 @@ def evaluate(log: Iterable[Logged], policy: Policy, reward: Callable[[Logged], f
         ]
     )
     squares = float((weights**2).sum())
-    effective = float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
-    if squares > 0:
-        snips = float((weights * values).sum() / weights.sum())
-        error = math.sqrt(float((weights**2 * (values - snips) ** 2).sum())) / float(weights.sum())
-        normalised = Estimate(snips, error)
-    else:
-        normalised = None
+    if squares == 0:
+        why_not = _why_not(unsupported, 0.0, _never_offered(records, wanted))
+        return Value(len(known), 0.0, unsupported, _estimate(values), None, None, None, why_not)
+    effective = float(weights.sum()) ** 2 / squares
+    snips = float((weights * values).sum() / weights.sum())
+    error = math.sqrt(float((weights**2 * (values - snips) ** 2).sum())) / float(weights.sum())
     return Value(
         len(known),
         effective,
         unsupported,
         _estimate(values),
         _estimate(weights * values),
-        normalised,
+        Estimate(snips, error),
         _estimate(_doubly_robust(records, wanted, values, weights)),
         _why_not(unsupported, effective),
     )
 
 
-def _why_not(unsupported: float, effective: float) -> str | None:
+def _never_offered(records: Sequence[Logged], wanted: Sequence[Chances]) -> str | None:
+    """The one model that the policy wants, where the log never had it to choose from."""
+    models = {model for chances in wanted for model in chances}
+    offered = {model for logged in records for model in logged.propensities}
+    return models.pop() if len(models) == 1 and models.isdisjoint(offered) else None
+
+
+def _why_not(unsupported: float, effective: float, never_offered: str | None = None) -> str | None:
+    if never_offered is not None:
+        return (
+            f"in 100% of its choices the policy wants `{never_offered[:100]}`, which was never a candidate here:"
+            " check the name, or let the route explore it first"
+        )
     if unsupported > UNSUPPORTED_AT_MOST:
         return (
             f"in {unsupported:.0%} of its choices the policy wants a model that the log could not have chosen:"
