@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from tests.control_plane.conftest import NewKey
@@ -89,6 +90,54 @@ async def test_routes_that_cannot_be(admin: httpx.AsyncClient, request_: Any, st
     assert (await admin.post(PLACE, json={"name": "r"})).status_code == 201
     again = await admin.post(PLACE, json={"name": "r"})
     assert (again.status_code, again.json()["code"]) == (409, "route_exists")
+
+
+async def test_a_route_lists_no_route_whichever_was_first(admin: httpx.AsyncClient) -> None:
+    assert (await admin.post(PLACE, json={"name": "r2"})).status_code == 201
+    refused = await admin.post(PLACE, json={"name": "r1", "models": ["x", "r2"]})
+    said = refused.json()
+    assert (refused.status_code, said["code"], said["field"]) == (409, "route_in_route", "models.1")
+    refused = await admin.post(PLACE, json={"name": "r1", "judge": {"model": "r2"}})
+    assert (refused.json()["code"], refused.json()["field"]) == ("judge_is_route", "judge.model")
+    assert (await admin.post(PLACE, json={"name": "r1", "models": ["later"]})).status_code == 201
+    for settings in ({"models": ["r2"]}, {"judge": {"model": "r2"}}):
+        assert (await admin.put(f"{PLACE}/r1", json=settings)).status_code == 409
+    refused = await admin.post(PLACE, json={"name": "later"})
+    assert (refused.status_code, refused.json()["code"], refused.json()["field"]) == (409, "route_in_route", "name")
+    assert "'r1'" in refused.json()["detail"]
+    assert (await admin.put(f"{PLACE}/r1", json={"models": [], "judge": {"model": "later"}})).status_code == 200
+    assert (await admin.post(PLACE, json={"name": "later"})).json()["code"] == "route_in_route"
+    assert (await admin.put(f"{PLACE}/r1", json={})).status_code == 200
+    assert (await admin.post(PLACE, json={"name": "later"})).status_code == 201
+    assert (await admin.delete(f"{PLACE}/r2")).status_code == 204
+    assert (await admin.put(f"{PLACE}/r1", json={"models": ["r2"]})).status_code == 200
+
+
+async def test_another_projects_route_is_no_route_here(admin: httpx.AsyncClient) -> None:
+    assert (await admin.post(PLACE, json={"name": "r2", "project": "other"})).status_code == 201
+    assert (await admin.post(PLACE, json={"name": "r1", "models": ["r2"]})).status_code == 201
+    assert (await admin.post(PLACE, json={"name": "r3", "project": "other"})).status_code == 201
+
+
+async def test_routes_made_at_once_do_not_list_each_other(admin: httpx.AsyncClient) -> None:
+    for number in range(5):
+        one, other = f"a{number}", f"b{number}"
+        made = await asyncio.gather(
+            admin.post(PLACE, json={"name": one, "models": [other]}),
+            admin.post(PLACE, json={"name": other, "models": [one]}),
+        )
+        assert sorted(each.status_code for each in made) == [201, 409]
+
+
+async def test_a_name_that_a_model_has_as_well_may_be_listed(admin: httpx.AsyncClient, database_url: str) -> None:
+    """Since before names were kept apart; in a route it is the model that answers."""
+    assert (await admin.post("/api/providers", json=provider())).status_code == 201
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO routes (project, name, settings, created_at, updated_at)"
+            " VALUES ('default', 'gpt-5', '{}', now(), now())"
+        )
+    assert (await admin.post(PLACE, json={"name": "r1", "models": ["gpt-5"]})).status_code == 201
 
 
 async def test_a_deployment_is_not_called_like_a_route(member: httpx.AsyncClient) -> None:

@@ -34,6 +34,20 @@ async def routes_among(session: AsyncSession, project: str | None, names: Collec
     return found | ({AUTO} & set(names))
 
 
+async def only_routes(session: AsyncSession, project: str, names: Collection[str]) -> set[str]:
+    """Those names that are routes of the project and no model's: nothing answers for them within a route."""
+    found = await routes_among(session, project, names)
+    return {name for name in found if name == AUTO or await model_holder(session, project, name) is None}
+
+
+async def route_listing(session: AsyncSession, project: str, name: str) -> str | None:
+    """A route of the project that names this among its models, or as its judge."""
+    settings: Any = col(RouteRow.settings)
+    listed = or_(settings.contains({"models": [name]}), settings.contains({"judge": {"model": name}}))
+    query = select(col(RouteRow.name)).where(col(RouteRow.project) == project, col(RouteRow.name) != name, listed)
+    return (await session.execute(query.order_by(col(RouteRow.name)).limit(1))).scalar_one_or_none()
+
+
 async def model_holder(session: AsyncSession, project: str, name: str) -> str | None:
     """Which model of the project has the name, in words."""
     held = await session.get(NameRow, (project, name))

@@ -25,15 +25,17 @@ def route_answer(row: RouteRow) -> Route:
     )
 
 
-def check_settings(name: str, settings: RouteSettings) -> None:
-    """A route chooses among models; models that do not exist yet are left out by the gateway."""
+async def check_settings(session: AsyncSession, project: str, name: str, settings: RouteSettings) -> None:
+    """A route chooses among models; models that do not exist yet are left out by the gateway. Hold the names."""
+    judge = {settings.judge.model} if settings.judge is not None else set()
+    routes = {name, AUTO} | await naming.only_routes(session, project, {*settings.models, *judge})
     for place, model in enumerate(settings.models):
-        if model in {name, AUTO}:
+        if model in routes:
             raise Refusal(
                 409, "route_in_route", f"{model!r} is a route, not a model.", field=f"models.{place}",
                 hint="Name models; with none named the route chooses among all that a caller may ask.",
             )  # fmt: skip
-    if settings.judge is not None and settings.judge.model in {name, AUTO}:
+    if settings.judge is not None and settings.judge.model in routes:
         raise Refusal(
             409, "judge_is_route", f"{settings.judge.model!r} is a route: it cannot judge.", field="judge.model",
             hint="Name a model that answers fast.",
@@ -41,13 +43,19 @@ def check_settings(name: str, settings: RouteSettings) -> None:
 
 
 async def create(session: AsyncSession, request: RouteRequest, project: str) -> Route:
-    check_settings(request.name, request)
     await naming.hold(session)
+    await check_settings(session, project, request.name, request)
     holder = None if request.name == AUTO else await naming.model_holder(session, project, request.name)
     if holder is not None:
         raise Refusal(
             409, "name_taken", f"{request.name!r} is the name of {holder} in project {project!r}.", field="name",
             hint="Give another name: the route would hide the model.",
+        )  # fmt: skip
+    lister = await naming.route_listing(session, project, request.name)
+    if lister is not None:
+        raise Refusal(
+            409, "route_in_route", f"Route {lister!r} names {request.name!r} as a model: it would get a route.",
+            field="name", hint=f"Give another name, or take this one out of {lister!r} first.",
         )  # fmt: skip
     now = await _now(session)
     settings = RouteSettings(**request.model_dump(exclude={"name", "project"}))
@@ -84,8 +92,9 @@ async def get(session: AsyncSession, project: str, name: str, *, lock: bool = Fa
 
 
 async def put(session: AsyncSession, project: str, name: str, settings: RouteSettings) -> Route:
+    await naming.hold(session)
     row = await get(session, project, name, lock=True)
-    check_settings(name, settings)
+    await check_settings(session, project, name, settings)
     row.settings = _stored(settings)
     row.updated_at = await _now(session)
     await session.flush()
