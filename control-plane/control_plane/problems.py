@@ -3,9 +3,6 @@
 Refusal is the one exception that a rule of ours raises; it carries what the problem document says.
 """
 
-import difflib
-from collections.abc import Iterable
-
 from imts_shared.contracts.problems import FieldProblem
 
 
@@ -35,10 +32,3 @@ class Refusal(Exception):
 
 def not_found(what: str, name: str) -> Refusal:
     return Refusal(404, f"unknown_{what.replace(' ', '_')}", f"There is no {what} {name!r} here.")
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    found = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)
-    if not found:
-        return None
-    return next(k for k in known if k.lower() == found[0])

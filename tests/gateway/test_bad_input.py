@@ -48,6 +48,46 @@ async def test_a_body_that_says_nothing_is_refused(door: Served, body: bytes, co
     assert one.bodies == []
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "param", "told"),
+    [
+        ("analyze", [], None, "body: must be a JSON object."),
+        ("analyze", {}, None, "body: give query or messages, and not both."),
+        ("analyze", {"querry": "x"}, "querry", "querry: there is no field 'querry'. Did you mean 'query'?"),
+        (
+            "analyze",
+            {"query": "x", "zzz": 1},
+            "zzz",
+            "zzz: there is no field 'zzz'. Known fields: query, messages, tools, route.",
+        ),
+        ("feedback", {"rating": 3}, "decisionId", "decisionId: the field is missing."),
+        ("feedback", {"decisionId": "d", "rating": "3"}, "rating", "rating: must be a number, not text."),
+        ("report", "x", None, "body: must be a JSON object."),
+        ("evaluate", {"policies": "uniform"}, "policies", "policies: input should be a valid list."),
+        ("analyze", {"x" * 1_000_000: 1}, "x" * 200, "x" * 500),
+    ],
+)
+async def test_what_is_wrong_with_a_field_is_said_in_words(
+    door: Served, path: str, body: Any, param: str | None, told: str
+) -> None:
+    await door.serve()
+    begun = time.monotonic()
+    status, content, _ = await door.gateway.post(f"/api/routing/{path}", json=body)
+    error = content["error"]
+    assert (status, error["code"], error["param"]) == (400, "invalid_request", param)
+    assert error["message"].startswith(told) and len(error["message"]) < 800
+    assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize("label", ["", "  "])
+async def test_an_empty_label_is_refused(door: Served, label: str) -> None:
+    await door.serve()
+    body = {"decisionId": "dec-1", "rating": 3, "label": label}
+    status, content, _ = await door.gateway.post("/api/routing/feedback", json=body)
+    assert (status, content["error"]["param"]) == (400, "label")
+    assert content["error"]["message"].startswith("label: must not be empty")
+
+
 async def test_a_compressed_body_is_refused(door: Served) -> None:
     status, content, _ = await door.gateway.post(CHAT, data=b"\x1f\x8b", headers={"content-encoding": "gzip"})
     assert (status, content["error"]["code"]) == (415, "compressed_body")

@@ -288,6 +288,19 @@ async def test_a_model_that_costs_nothing_is_asked_when_the_money_is_gone(door: 
     assert len(free.bodies) == 6
 
 
+def test_a_label_that_teaches_nothing_changes_nothing() -> None:
+    directory = Directory()
+    directory.apply(Snapshot(version="1", keys=KEYS, models=[]))
+    learners = Learners(directory)
+    extractor = learners.extractor("default")
+    text = "zzkrk brlm qwxs"
+    for label in ("nonsense", "", "other", None):
+        learners.hear_label("default", extractor.of_text(text), label)
+    assert extractor.classifier.to_state() == []
+    learners.hear_label("default", extractor.of_text(text), " Law ")
+    assert extractor.of_text(text).domain == "law"
+
+
 def test_a_projects_labels_correct_its_own_reading_alone() -> None:
     directory = Directory()
     directory.apply(Snapshot(version="1", keys=KEYS, models=[]))

@@ -10,12 +10,12 @@ import psycopg
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from loguru import logger
-from pydantic import BaseModel
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from control_plane.problems import Refusal, nearest
+from control_plane.problems import Refusal
+from imts_shared.contracts.faults import fault
 from imts_shared.contracts.problems import FieldProblem, Problem
 from imts_shared.storage import StorageError, StorageFull
 
@@ -147,31 +147,13 @@ def _from_validation(request: Request, errors: Sequence[Mapping[str, Any]]) -> R
 def _fault(request: Request, error: Mapping[str, Any]) -> FieldProblem:
     place, *path = (str(part) for part in error["loc"])
     field = (".".join(path) if place == "body" else path[0] if path else "") or place
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        known = _known_fields(request, path[:-1]) if place == "body" else []
-        close = nearest(path[-1], known)
-        return FieldProblem(
-            field=field,
-            code="unknown_field",
-            message=f"there is no field {path[-1]!r}",
-            hint=f"Did you mean {close!r}?" if close else f"Known fields: {', '.join(known)}." if known else None,
-        )
-    if error["type"] == "missing":
-        return FieldProblem(field=field, code="missing_field", message="the field is missing", hint=None)
-    return FieldProblem(field=field, code=str(error["type"]), message=message[0].lower() + message[1:], hint=None)
+    return fault(field, error, path, _body_of(request) if place == "body" else None)
 
 
-def _known_fields(request: Request, path: list[str]) -> list[str]:
-    """The names that the endpoint's body takes at the place of the fault."""
+def _body_of(request: Request) -> Any:
+    """The model of what the endpoint takes."""
     body = getattr(request.scope.get("route"), "body_field", None)
-    model: Any = getattr(getattr(body, "field_info", None), "annotation", None)
-    for part in path:
-        fields = getattr(model, "model_fields", {})
-        model = next((f.annotation for n, f in fields.items() if part in (n, f.alias)), None)
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return []
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return getattr(getattr(body, "field_info", None), "annotation", None)
 
 
 def loads_strictly(body: bytes) -> Any:

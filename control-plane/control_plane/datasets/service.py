@@ -15,8 +15,9 @@ from control_plane.datasets.finding import content_key, dataset_answer, find_ver
 from control_plane.datasets.rows import DatasetRow, JobDatasetRow
 from control_plane.datasets.upload import Upload, checked_format, checked_name, checked_project
 from control_plane.jobs.rows import JobRow
-from control_plane.problems import Refusal, nearest, not_found
+from control_plane.problems import Refusal, not_found
 from imts_shared.contracts.datasets import Dataset, DatasetFormat, Inspection, RowProblem
+from imts_shared.contracts.faults import nearest
 from imts_shared.contracts.jobs import FINAL_STATES, JobKind
 from imts_shared.storage import Storage
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from control_plane.problems import Refusal, nearest
+from control_plane.problems import Refusal
 from imts_shared.contracts.datasets import DatasetFormat
+from imts_shared.contracts.faults import nearest
 from imts_shared.storage import Storage
 
 FIELDS = ("name", "format", "project")

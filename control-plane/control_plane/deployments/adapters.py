@@ -15,8 +15,9 @@ from control_plane.deployments.choosing import ChosenAdapter, check_adapter_engi
 from control_plane.deployments.rows import AdapterRow, DeploymentRow, RevisionRow
 from control_plane.hints import DEPLOYMENTS
 from control_plane.jobs.transitions import Changes, database_now
-from control_plane.problems import Refusal, nearest
+from control_plane.problems import Refusal
 from imts_shared.contracts.deployments import AdapterRequest, DeploymentState, Engine
+from imts_shared.contracts.faults import nearest
 
 MOST_ADAPTERS = 64
 

@@ -13,8 +13,9 @@ from control_plane.database import parse_id
 from control_plane.deployments import naming
 from control_plane.deployments.rows import AdapterRow, DeploymentRow, NameRow, RevisionRow
 from control_plane.deployments.settling import lock
-from control_plane.problems import Refusal, nearest
+from control_plane.problems import Refusal
 from imts_shared.contracts.deployments import DeploymentState
+from imts_shared.contracts.faults import nearest
 
 
 async def get(session: AsyncSession, project: str | None, named: str) -> DeploymentRow:

@@ -12,7 +12,8 @@ from sqlmodel import col
 from control_plane.database import parse_id
 from control_plane.models.naming import NAME
 from control_plane.models.rows import ModelRow
-from control_plane.problems import Refusal, nearest
+from control_plane.problems import Refusal
+from imts_shared.contracts.faults import nearest
 from imts_shared.contracts.models import Model, ModelKind
 
 MOST_KIN = 1_000

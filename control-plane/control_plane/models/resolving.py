@@ -11,7 +11,8 @@ from sqlmodel import col
 from control_plane.jobs.rows import JobRow
 from control_plane.models.finding import by_ids, find_model, known_names
 from control_plane.models.rows import JobModelRow, ModelRow
-from control_plane.problems import Refusal, nearest
+from control_plane.problems import Refusal
+from imts_shared.contracts.faults import nearest
 from imts_shared.contracts.models import BUILTIN_MODELS, ModelInput, ModelKind
 
 MODEL_FIELDS = ("modelName", "adapter", "rewardModel", "refModel", "judgeModel")

@@ -5,9 +5,10 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from control_plane.problems import Refusal, nearest
+from control_plane.problems import Refusal
 from control_plane.sweeps.children import ADVANCED, request_with
 from control_plane.sweeps.search import Dimension, Point, Space, grid, points, space_of
+from imts_shared.contracts.faults import nearest
 from imts_shared.contracts.llamafactory import NAMED
 from imts_shared.contracts.problems import FieldProblem
 from imts_shared.contracts.sweeps import MOST_TRIALS, SweepParameter, SweepRequest

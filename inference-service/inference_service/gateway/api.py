@@ -8,6 +8,7 @@ import orjson
 from pydantic import Field, ValidationError, model_validator
 
 from imts_shared.contracts.base import Request
+from imts_shared.contracts.faults import fault
 from imts_shared.contracts.routes import AUTO, Feedback, FeedbackRequest, ResultRequest, RouteSettings
 from inference_service.gateway.accounts import Accounts
 from inference_service.gateway.directory import Caller, Directory, may_ask
@@ -171,6 +172,9 @@ class Api:
         said = _understood(FeedbackRequest, body)
         if said.rating is None and said.comment is None and said.label is None:
             raise Refusal(400, "Feedback says a rating, a comment or a label.", code="invalid_request", param="rating")
+        if said.label is not None and not said.label.strip():
+            message = "label: must not be empty; a domain or simple, medium, hard teaches, anything else is kept."
+            raise Refusal(400, message, code="invalid_request", param="label")
         for name, text in (("comment", said.comment), ("label", said.label)):
             if "\0" in (text or ""):
                 raise Refusal(400, f"{name}: must not contain U+0000.", code="invalid_request", param=name)
@@ -256,10 +260,11 @@ def _understood(kind: type[_Asked], body: bytes) -> _Asked:
         return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = ".".join(map(str, first["loc"])) or None
-        said = first["msg"].removeprefix("Value error, ")
-        message = f"{field}: {said}" if field else said
-        raise Refusal(400, message[:500], code="invalid_request", param=field) from None
+        path = [str(part) for part in first["loc"]]
+        said = fault(".".join(path) or "body", first, path, kind)
+        message = f"{said.field}: {said.message}."
+        told = f"{message[:500]} {said.hint}" if said.hint else message[:500]
+        raise Refusal(400, told, code="invalid_request", param=said.field[:200] if path else None) from None
 
 
 async def _json(reply: Reply, content: dict[str, Any]) -> None:

@@ -124,7 +124,9 @@ class FeedbackRequest(Request):
     rating: Annotated[int, Field(ge=1, le=5)] | None = None
     comment: str | None = Field(None, max_length=10_000)
     label: str | None = Field(
-        None, max_length=200, description="What the request really was: a domain, or simple, medium, hard."
+        None,
+        max_length=200,
+        description="What the request really was: a domain, or simple, medium, hard. Any other word is kept as a note.",
     )
 
 
