@@ -27,6 +27,9 @@ def test_what_is_added_up_is_what_the_weights_say(trained: Trained, text: str) -
     found = signs(text, trained.lexicon)
     rows = [trained.vocabulary[token] for token in found if token in trained.vocabulary]
     wanted = trained.weights[rows].sum(axis=0)
+    votes = slice(-1 - len(trained.heads["language"]), -1)
+    for token in found:
+        wanted[votes] += trained.beyond.get(token, 0.0)
     table = trained.table
     total = sum(filter(None, map(table.tokens.get, found)), table.nothing)
     sums = [(each - MIDDLE) / ONE for each in table.unpacked(total)[: table.columns]]

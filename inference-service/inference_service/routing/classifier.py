@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from inference_service.routing.examples import COMPLEXITIES, common_words, examples
+from inference_service.routing.languages import CYRILLIC
 from inference_service.routing.signs import CODE, form
 from inference_service.routing.table import MIDDLE, ONE
 from inference_service.routing.text import tokens
@@ -48,7 +49,7 @@ class Classifier:
 
     def __init__(self, trained: Trained) -> None:
         self.domains: Final = trained.heads["domain"]
-        self._languages: Final = trained.heads["language"]
+        self._languages: Final = [name if name in KNOWN_LANGUAGES else "other" for name in trained.heads["language"]]
         self._trained: Final = trained
         self._table: Final = trained.table
         self._tokens = trained.table.tokens
@@ -56,13 +57,14 @@ class Classifier:
         self._at_complexity: Final = len(self.domains)
         self._at_language: Final = self._at_complexity + len(COMPLEXITIES)
         self._at_square: Final = self._table.columns - 1
+        self._at_cyrillic: Final = self._at_square - len(CYRILLIC)
         self._corrections: list[Correction] = []
         self._corrected: dict[int, Array] = {}
         self._unknown: dict[int, int] = {}
         """The corrected rows of unknown tokens, as the table holds those of known ones."""
 
     def read(self, piece: str, language: str | None = None) -> Reading:
-        """`language` where the script tells it already."""
+        """`language` where the script tells it already; of Cyrillic it tells no more than that."""
         table, weights = self._table, self._tokens.get
         found = tokens(piece)
         total = sum(filter(None, map(weights, found)), table.nothing)
@@ -71,15 +73,15 @@ class Classifier:
         rows = partial(self._rows, found, outward)
         if self._unknown:
             total = sum(filter(None, map(self._unknown.get, rows())), total)
-        chances = self._chances(table.unpacked(total))
+        sums = table.unpacked(total)
+        chances = self._chances(sums)
         domains = _shares(chances[: self._at_complexity])
-        complexities = _shares(chances[self._at_complexity : self._at_language])
+        complexities = _shares(chances[self._at_complexity :])
         confidence = max(domains)
         if language is None:
-            languages = chances[self._at_language :]
-            language = self._languages[languages.index(max(languages))]
-            if language not in KNOWN_LANGUAGES:
-                language = "other"
+            language = self._most_votes(sums, self._at_language, self._at_cyrillic)
+        elif language == "ru":
+            language = self._most_votes(sums, self._at_cyrillic, self._at_square)
         domain = self.domains[domains.index(confidence)]
         return Reading(language, domain, confidence, domains, complexities, CODE in outward, rows)
 
@@ -120,12 +122,16 @@ class Classifier:
         for each in state:
             self.learn(each["rows"], domain=each.get("domain"), complexity=each.get("complexity"))
 
+    def _most_votes(self, sums: tuple[int, ...], start: int, end: int) -> str:
+        """The first where there is no vote at all."""
+        return self._languages[sums.index(max(sums[start:end]), start, end) - self._at_language]
+
     def _chances(self, sums: Sequence[int]) -> list[float]:
-        """Of all heads; the sums as the table has them."""
+        """Of domains and complexities; the sums as the table has them."""
         square = (sums[self._at_square] - MIDDLE) / ONE
         scale = 1.0 / (ONE * math.sqrt(max(square, LEAST_SQUARE)))
         middle = MIDDLE * scale
-        return [math.exp(each * scale - middle) for each in sums[: self._at_square]]
+        return [math.exp(each * scale - middle) for each in sums[: self._at_language]]
 
     def _apply(self, correction: Correction) -> None:
         rows = np.array([self._row(number) for number in correction.rows])

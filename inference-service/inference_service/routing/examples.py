@@ -1,4 +1,4 @@
-"""The examples that the classifier starts from, and the commonest words of some languages."""
+"""The examples that the classifier starts from, the commonest words, and those by which languages are told."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,11 @@ def examples() -> list[Example]:
 
 def common_words() -> dict[str, str]:
     return dict(line.split(" ", 1) for line in _lines("words.txt"))
+
+
+def language_words() -> list[tuple[str, str]]:
+    parted = [line.split(" ", 1) for line in _lines("languages.txt")]
+    return [(language, words) for language, words in parted]
 
 
 def _lines(name: str) -> list[str]:

@@ -23,8 +23,14 @@ Rows = npt.NDArray[np.floating[Any]]
 
 class Table:
     def __init__(
-        self, vocabulary: Mapping[str, int], lexicon: Mapping[str, str], domains: Sequence[str], weights: Rows
+        self,
+        vocabulary: Mapping[str, int],
+        lexicon: Mapping[str, str],
+        domains: Sequence[str],
+        weights: Rows,
+        beyond: Mapping[str, Sequence[float]],
     ) -> None:
+        """`beyond`: the last columns but one of tokens that are not in the vocabulary; all else of them is nothing."""
         self.columns: Final = weights.shape[1]
         self.names: Final = list(vocabulary)
         self._lexicon: Final = lexicon
@@ -34,8 +40,12 @@ class Table:
         self._unpack: Final = struct.Struct(f"<{count}I").unpack
         self.nothing: Final = int.from_bytes(MIDDLE.to_bytes(BYTES, "little") * count, "little")
         """What tokens are added to."""
-        told = [token for token in lexicon if token not in vocabulary]
-        rows = np.vstack([weights, np.zeros((len(told), self.columns))])
+        told = [*beyond, *(token for token in lexicon if token not in vocabulary and token not in beyond)]
+        more = np.zeros((len(told), self.columns))
+        if beyond:
+            votes = np.array(list(beyond.values()))
+            more[: len(beyond), -1 - votes.shape[1] : -1] = votes
+        rows = np.vstack([weights, more])
         names = self.names + told
         self.tokens: Final = dict(zip(names, self.packed(names, rows), strict=True))
 

@@ -14,6 +14,12 @@ WIDE_SHARE: Final = 2
 _BLANKS: Final = bytes(ord(chr(number) if chr(number).isalnum() else " ") for number in range(128)).ljust(256)
 _SYMBOLS: Final = "".join(sorted("{}()[];=<>^\\|$%+*/#?@`\n"))
 _MARKS: Final = frozenset(_SYMBOLS) | frozenset(".,:!\"'-_&~\t\r¿¡«»–—‘’‚“”„…。，、；：？！（）《》「」『』【】·")
+TELLING_LETTERS: Final = frozenset(
+    "åøæãõășțşţğıłąęńśźżćčřšžěůőűđơưďťňýòì"  # no letters of English, German, French or Spanish
+    "ạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ"
+    "іїєґўђјљњћџѓќѕ"  # nor these of Russian
+)
+_MARKS_AND_LETTERS: Final = _MARKS | TELLING_LETTERS
 _CODE_SYMBOLS: Final = frozenset("`{}(;=<>$")
 _WIDE_RUNS: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 _HANGUL_WORDS: Final = re.compile(r"[\uac00-\ud7a3]+")
@@ -46,13 +52,18 @@ def _mostly_wide(beginning: str) -> bool:
 
 
 def tokens(piece: str) -> dict[str, None]:
-    """Symbols, words, the beginnings of long words, neighbours where words are not parted; each once, in order."""
+    """Symbols, telling letters, words, the beginnings of long words, neighbours where words are not parted; each once,
+    in order."""
     lower = piece.lower()
     found: dict[str, None] = dict.fromkeys(filter(lower.__contains__, _SYMBOLS))
     if lower.isascii():
         words = lower.encode().translate(_BLANKS).decode().split()
     else:
-        for mark in _MARKS.intersection(lower):
+        marks = _MARKS_AND_LETTERS.intersection(lower)
+        if not marks.isdisjoint(TELLING_LETTERS):
+            found.update(dict.fromkeys(sorted(marks & TELLING_LETTERS)))
+            marks -= TELLING_LETTERS
+        for mark in marks:
             lower = lower.replace(mark, " ")
         if _WIDE_RUNS.search(lower) is not None:
             runs = " ".join(_WIDE_RUNS.findall(lower))

@@ -1,7 +1,8 @@
 """How the classifier is trained: least squares over tokens, made into probabilities.
 
-The heads (domain, complexity, language) share one solve. What an example would be given by a model that has not seen it
-follows from the same solve; how sure the probabilities are is fitted to that, so that they can be believed.
+The heads (domain, complexity) share what they solve. What an example would be given by a model that has not seen it
+follows from the same solve; how sure the probabilities are is fitted to that, so that they can be believed. Languages
+are told by votes (`languages.py`).
 """
 
 from collections import Counter
@@ -13,10 +14,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from inference_service.routing.examples import COMPLEXITIES, Example
+from inference_service.routing.examples import COMPLEXITIES, Example, language_words
+from inference_service.routing.languages import evidence
 from inference_service.routing.signs import Lexicon, lexicon, signs
 from inference_service.routing.table import Table
-from inference_service.routing.text import tokens
+from inference_service.routing.text import TELLING_LETTERS, tokens
 
 Array = npt.NDArray[np.float64]
 
@@ -30,6 +32,7 @@ SHARPNESS: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
 @dataclass(frozen=True)
 class Trained:
     """`weights` has a row for each token, a column for each label of all heads, and a last one: the token's square.
+    `beyond`: what other tokens say of the language alone, in the columns of that head.
 
     A text is the sum of its tokens' rows, over the root of the sum of their squares."""
 
@@ -37,10 +40,11 @@ class Trained:
     vocabulary: dict[str, int]
     heads: dict[str, tuple[str, ...]]
     weights: Array
+    beyond: dict[str, list[float]]
 
     @cached_property
     def table(self) -> Table:
-        return Table(self.vocabulary, self.lexicon, self.heads["domain"], self.weights)
+        return Table(self.vocabulary, self.lexicon, self.heads["domain"], self.weights, self.beyond)
 
 
 def train(examples: Sequence[Example], common: dict[str, str]) -> Trained:
@@ -49,13 +53,14 @@ def train(examples: Sequence[Example], common: dict[str, str]) -> Trained:
     heads = {
         "domain": tuple(sorted({each["domain"] for each in labels if "domain" in each})),
         "complexity": COMPLEXITIES,
-        "language": tuple(sorted(common)),
     }
     vocabulary: dict[str, int] = {}
     rows = [[vocabulary.setdefault(token, len(vocabulary)) for token in document] for document in documents]
     rarity = _rarity(rows, len(vocabulary))
     gram, norms = _gram(rows, rarity)
-    weights = np.zeros((len(vocabulary), 1 + sum(map(len, heads.values()))))
+    languages = evidence(examples, language_words())
+    votes = sum(map(len, heads.values()))
+    weights = np.zeros((len(vocabulary), votes + len(languages.names) + 1))
     start = 0
     for head, names in heads.items():
         known = [number for number, each in enumerate(labels) if each.get(head) in names]
@@ -67,7 +72,11 @@ def train(examples: Sequence[Example], common: dict[str, str]) -> Trained:
         start += len(names)
     weights *= rarity[:, None]
     weights[:, -1] = rarity**2
-    return Trained(known_words, vocabulary, heads, weights)
+    heads["language"] = languages.names
+    for token in vocabulary.keys() & languages.of.keys():
+        weights[vocabulary[token], votes:-1] = languages.of[token]
+    beyond = {token: told for token, told in languages.of.items() if token not in vocabulary}
+    return Trained(known_words, vocabulary, heads, weights, beyond)
 
 
 def _documents(
@@ -78,15 +87,16 @@ def _documents(
     for example in examples:
         if example.complexity is not None:
             documents.append(signs(example.text, known))
-            labels.append({"domain": example.domain, "complexity": example.complexity, "language": example.language})
+            labels.append({"domain": example.domain, "complexity": example.complexity})
             continue
         for piece in _pieces(example.text):
             documents.append(list(tokens(piece)))
-            labels.append({"domain": example.domain, "language": example.language})
-    for language, words in common.items():
+            labels.append({"domain": example.domain})
+    for words in common.values():
         for piece in _pieces(words):
-            documents.append(list(tokens(piece)))
-            labels.append({"language": language})
+            own = piece.split()
+            documents.append([token for token in tokens(piece) if token not in TELLING_LETTERS or token in own])
+            labels.append({})
     return documents, labels
 
 
