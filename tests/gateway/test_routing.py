@@ -127,7 +127,7 @@ async def test_feedback_moves_the_choice_here_at_once_and_at_other_gateways_soon
     (found,) = stats["routes"]
     by_model = {one["model"]: one for one in found["models"]}
     assert by_model["good"]["quality"] > 0.9
-    assert "bad" not in by_model or by_model["bad"]["quality"] < 0.1
+    assert "bad" not in by_model or (by_model["bad"]["quality"] or 0) < 0.1, "it may have been tried and not judged"
 
 
 async def test_a_model_that_fails_is_answered_for_by_the_next_and_left(door: Served) -> None:
