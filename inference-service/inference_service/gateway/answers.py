@@ -1,6 +1,7 @@
 """What an upstream that speaks OpenAI's protocol answers: read as far as must be, to know its tokens and its end."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -47,10 +48,12 @@ class Stream:
     """Fed with what comes, gives back the events that are whole. `finished` only when the protocol's own end was seen:
     whatever else a connection does, it is no end."""
 
-    __slots__ = ("_held", "_hide_usage", "_rest", "failed", "finished", "pieces", "told")
+    __slots__ = ("_held", "_hide_usage", "_redacted", "_rest", "failed", "finished", "pieces", "told")
 
-    def __init__(self, *, hide_usage: bool) -> None:
+    def __init__(self, *, hide_usage: bool, redacted: Callable[[bytes], bytes] = bytes) -> None:
+        """`redacted`: an event that tells an error, as the caller may see it."""
         self._hide_usage = hide_usage
+        self._redacted = redacted
         self._rest = b""
         self._held = b""
         self.finished = False
@@ -92,8 +95,8 @@ class Stream:
         for separator in _SEPARATOR.finditer(block):
             event, at, begun = block[at : separator.start()], separator.end(), at
             if self._event(event.lstrip(b"\r\n")):
-                kept.append(block[begun:at])
-        return block if len(b"".join(kept)) == len(block) else b"".join(kept)
+                kept.append(self._redacted(block[begun:at]) if self.failed else block[begun:at])
+        return b"".join(kept)
 
     def _event(self, event: bytes) -> bool:
         """Whether the caller is shown it."""
@@ -116,11 +119,13 @@ class Stream:
         return self._content(content)
 
     def _content(self, content: dict[str, Any]) -> bool:
-        if content.get("error"):
+        kind = content.get("type")
+        if content.get("error") or kind == "error":
             self.failed = True
             return True
-        if content.get("type") in _ENDS:
+        if kind in _ENDS:
             self.finished = True
+            self.failed = self.failed or kind == "response.failed"
             answer = content.get("response")
             self.told = tokens(answer.get("usage")) if isinstance(answer, dict) else None
         told = tokens(content.get("usage"))

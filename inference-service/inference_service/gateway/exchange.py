@@ -115,10 +115,11 @@ async def exchange(
     except Unreachable as error:
         raise Lost(str(error), refused=True) from error
     except (Broken, TimeoutError, Garbled) as error:
+        problem = target.said_without_secrets(_said(error))
         if reply.started:
-            raise Cut(_said(error)) from error
+            raise Cut(problem) from error
         stale = isinstance(error, Broken) and error.stale
-        raise Lost(_said(error), timed_out=isinstance(error, TimeoutError), again=stale) from error
+        raise Lost(problem, timed_out=isinstance(error, TimeoutError), again=stale) from error
     finally:
         target.end(probed=probed)
 
@@ -150,8 +151,8 @@ def _is_events(answer: Connection) -> bool:
 
 
 async def _refused(answer: Connection, body: bytes, said: Speech, target: Target, order: Order, reply: Reply) -> None:
-    status, headers = answer.status, _passed_down(answer)
-    body = target.without_secrets(body)
+    status, body = answer.status, target.without_secrets(body)
+    headers = [(target.without_secrets(name), target.without_secrets(value)) for name, value in _passed_down(answer)]
     if status == 400 and said.asks_usage and target.tells_usage and b"stream_options" in body:
         target.tells_usage = False
         raise Lost("it does not take the question for a stream's usage", again=True)

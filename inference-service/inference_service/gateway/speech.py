@@ -1,5 +1,7 @@
 """A request in the words of the upstream that is asked."""
 
+from functools import partial
+
 from imts_shared.contracts.providers import ProviderKind
 from inference_service.gateway import answers, bodies, messages
 from inference_service.gateway.orders import Order, Speech
@@ -31,4 +33,5 @@ def speech(order: Order, target: Target) -> Speech:
         if provided.model != order.content.get("model"):
             body = bodies.with_model(body, order.content, provided.model)
         path, headers = order.path.removeprefix("/v1"), {**headers, **dict(provided.headers)}
-    return Speech(path, headers, body, answers.whole, lambda: answers.Stream(hide_usage=asks), asks)
+    hearing = partial(answers.Stream, hide_usage=asks, redacted=target.without_secrets)
+    return Speech(path, headers, body, answers.whole, hearing, asks)

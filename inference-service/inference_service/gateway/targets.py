@@ -1,6 +1,7 @@
 """One upstream that answers: how busy it is, whether it rests after a failure, and the choice among several."""
 
 import random
+import re
 import time
 import zlib
 from collections.abc import Collection, Sequence
@@ -57,8 +58,8 @@ class Target:
     that it answers for: its load is one."""
 
     __slots__ = (
-        "_heads", "closed_until", "failures", "in_flight", "limits", "origin", "probing", "provided", "replica",
-        "rests_until", "seed", "takes_sampling", "tells_usage", "url",
+        "_heads", "_secrets", "closed_until", "failures", "in_flight", "limits", "origin", "probing", "provided",
+        "replica", "rests_until", "seed", "takes_sampling", "tells_usage", "url",
     )  # fmt: skip
 
     def __init__(self, url: str, replica: str, provided: Provided | None = None) -> None:
@@ -78,6 +79,7 @@ class Target:
         self.limits: UpstreamLimits | None = None
         self.origin = _origin(URL(self.url), inside=provided is None or provided.internal)
         self._heads: dict[str, bytes] = {}
+        self._secrets = _spellings(provided)
 
     @property
     def name(self) -> str:
@@ -89,11 +91,10 @@ class Target:
 
     def without_secrets(self, body: bytes) -> bytes:
         """Some providers repeat the key that they refuse."""
-        for _, value in self.provided.headers if self.provided else ():
-            secret = value.removeprefix("Bearer ").encode()
-            if len(secret) >= SECRET_LEAST:
-                body = body.replace(secret, b"***")
-        return body
+        return self._secrets.sub(b"***", body) if self._secrets is not None else body
+
+    def said_without_secrets(self, text: str) -> str:
+        return self.without_secrets(text.encode(errors="replace")).decode(errors="replace")
 
     def head(self, path: str) -> bytes:
         """What a request begins with."""
@@ -137,6 +138,18 @@ class Target:
 
     def wants_none_for(self, seconds: float) -> None:
         self.closed_until = max(self.closed_until, time.monotonic() + min(seconds, LONGEST_CLOSED))
+
+
+def _spellings(provided: Provided | None) -> re.Pattern[bytes] | None:
+    """Of its secrets as they are, and as JSON may write them, also within a string of another JSON."""
+    values = [value.removeprefix("Bearer ") for _, value in provided.headers] if provided else []
+    secrets = ["".join(map(_spelling, value)) for value in values if len(value) >= SECRET_LEAST]
+    return re.compile("|".join(secrets).encode()) if secrets else None
+
+
+def _spelling(character: str) -> str:
+    escape = "" if character.isalnum() else r"\\{0,4}"
+    return rf"(?:{escape}{re.escape(character)}|\\{{1,4}}u(?i:{ord(character):04x}))"
 
 
 def _origin(url: URL, *, inside: bool) -> Origin:
