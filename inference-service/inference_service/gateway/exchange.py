@@ -4,7 +4,7 @@ it as if it were whole."""
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
@@ -93,25 +93,10 @@ async def exchange(
     said = speech(order, target)
     probed = target.begin()
     try:
-        async with asyncio.timeout(limits.first_byte_seconds if order.stream else limits.try_seconds) as patience:
-            asked_at = time.perf_counter()
-            answer = await connections.take(target.origin)
-            try:
-                answer.ask(request_head(target, said), said.body, _enough)
-                outcome.asked = True
-                reply.prepare()
-                first = await answer.beginning()
-                outcome.engine = time.perf_counter() - asked_at
-                if answer.status >= 400:
-                    await _refused(answer, first, said, target, order, reply)
-                elif answer.ended and not _is_events(answer):
-                    await _pass_whole(answer, first, said, reply, outcome)
-                elif _is_events(answer):
-                    await _pass_stream(answer, first, said.stream(), reply, patience, limits, outcome)
-                else:
-                    await _pass_large(answer, first, reply, patience, limits, outcome)
-            finally:
-                connections.done(target.origin, answer)
+        try:
+            await _asked(connections, target, order, said, limits, reply, outcome)
+        except _InOtherWords as other:
+            await _asked(connections, target, order, other.said, limits, reply, outcome, other.if_taken)
     except Unreachable as error:
         raise Lost(str(error), refused=True) from error
     except (Broken, TimeoutError, Garbled) as error:
@@ -122,6 +107,57 @@ async def exchange(
         raise Lost(problem, timed_out=isinstance(error, TimeoutError), again=stale) from error
     finally:
         target.end(probed=probed)
+
+
+async def _asked(
+    connections: Connections,
+    target: Target,
+    order: Order,
+    said: Speech,
+    limits: Limits,
+    reply: Reply,
+    outcome: Outcome,
+    if_taken: Callable[[], None] | None = None,
+) -> None:
+    async with asyncio.timeout(limits.first_byte_seconds if order.stream else limits.try_seconds) as patience:
+        asked_at = time.perf_counter()
+        answer = await connections.take(target.origin)
+        try:
+            answer.ask(request_head(target, said), said.body, _enough)
+            outcome.asked = True
+            reply.prepare()
+            first = await answer.beginning()
+            outcome.engine = time.perf_counter() - asked_at
+            if answer.status >= 400:
+                await _refused(answer, first, said, target, order, reply, final=if_taken is not None)
+                return
+            if if_taken is not None:
+                if_taken()
+            if answer.ended and not _is_events(answer):
+                await _pass_whole(answer, first, said, reply, outcome)
+            elif _is_events(answer):
+                await _pass_stream(answer, first, said.stream(), reply, patience, limits, outcome)
+            else:
+                await _pass_large(answer, first, reply, patience, limits, outcome)
+        finally:
+            connections.done(target.origin, answer)
+
+
+class _InOtherWords(Exception):
+    """It is asked once more without what it may have refused. That it refused this is believed only `if_taken`: what it
+    says against a request may hold the caller's own words."""
+
+    def __init__(self, said: Speech, if_taken: Callable[[], None]) -> None:
+        super().__init__()
+        self.said = said
+        self.if_taken = if_taken
+
+
+def _other_words(said: Speech, target: Target, order: Order, body: bytes) -> _InOtherWords | None:
+    if said.asks_usage and b"stream_options" in body:
+        return _InOtherWords(speech(order, target, may_ask_usage=False), target.does_not_tell_usage)
+    relieved = messages.without_sampling(said, _message(body, 400))
+    return _InOtherWords(relieved, target.does_not_take_sampling) if relieved is not None else None
 
 
 def request_head(target: Target, said: Speech) -> bytes:
@@ -150,15 +186,13 @@ def _is_events(answer: Connection) -> bool:
     return answer.header(b"content-type").startswith(b"text/event-stream")
 
 
-async def _refused(answer: Connection, body: bytes, said: Speech, target: Target, order: Order, reply: Reply) -> None:
+async def _refused(
+    answer: Connection, body: bytes, said: Speech, target: Target, order: Order, reply: Reply, *, final: bool
+) -> None:
     status, body = answer.status, target.without_secrets(body)
     headers = [(target.without_secrets(name), target.without_secrets(value)) for name, value in _passed_down(answer)]
-    if status == 400 and said.asks_usage and target.tells_usage and b"stream_options" in body:
-        target.tells_usage = False
-        raise Lost("it does not take the question for a stream's usage", again=True)
-    if status == 400 and target.takes_sampling and messages.refuses_sampling(said, _message(body, status)):
-        target.takes_sampling = False
-        raise Lost("it does not take sampling", again=True)
+    if status == 400 and not final and (other := _other_words(said, target, order, body)) is not None:
+        raise other
     if target.provided is not None and status in _OURS:
         raise Lost(f"the provider refuses the gateway ({status})")
     if said.native is not None or not _openai_error(body):

@@ -1,6 +1,7 @@
 """A chat completion said to a provider that speaks Anthropic's messages."""
 
 import time
+from dataclasses import replace
 
 from inference_service.gateway.answers import Garbled
 from inference_service.gateway.anthropic import answer, request, sampling
@@ -34,8 +35,10 @@ def speech(order: Order, target: Target) -> Speech:
     )
 
 
-def refuses_sampling(said: Speech, problem: str) -> bool:
-    return said.native is not None and sampling.relieved(said.native, problem) is not None
+def without_sampling(said: Speech, problem: str) -> Speech | None:
+    """The same without what `problem` names of it; None if it names none."""
+    asked = sampling.relieved(said.native, problem) if said.native is not None else None
+    return replace(said, native=asked, body=request.encoded(asked)) if asked is not None else None
 
 
 class Translated:

@@ -20,11 +20,12 @@ def can_say(order_path: str, target: Target) -> bool:
     return order_path not in OF_ENGINES_ALONE
 
 
-def speech(order: Order, target: Target) -> Speech:
+def speech(order: Order, target: Target, *, may_ask_usage: bool = True) -> Speech:
     provided = target.provided
     if provided is not None and provided.kind == ProviderKind.anthropic:
         return messages.speech(order, target)
-    asks = order.stream and target.tells_usage and order.path in STREAMED_USAGE and not order.hears_usage
+    asks = order.stream and order.path in STREAMED_USAGE and not order.hears_usage
+    asks = asks and may_ask_usage and target.tells_usage
     body = order.body
     if asks:
         body = bodies.with_usage(body, order.content)

@@ -16,6 +16,8 @@ FIRST_REST = 0.5
 LONGEST_REST = 15.0
 LONGEST_CLOSED = 300.0
 """A provider that says "not before tomorrow" is asked again sooner all the same."""
+BELIEVED_SECONDS = 600.0
+"""That an upstream does not take a field: it is asked again sometimes, as it may have refused something else."""
 MILLION = 1_000_000
 SECRET_LEAST = 12
 """Characters; what is shorter stands in ordinary words, too."""
@@ -58,8 +60,8 @@ class Target:
     that it answers for: its load is one."""
 
     __slots__ = (
-        "_heads", "_secrets", "closed_until", "failures", "in_flight", "limits", "origin", "probing", "provided",
-        "replica", "rests_until", "seed", "takes_sampling", "tells_usage", "url",
+        "_heads", "_no_sampling_until", "_no_usage_until", "_secrets", "closed_until", "failures", "in_flight",
+        "limits", "origin", "probing", "provided", "replica", "rests_until", "seed", "url",
     )  # fmt: skip
 
     def __init__(self, url: str, replica: str, provided: Provided | None = None) -> None:
@@ -73,9 +75,8 @@ class Target:
         self.closed_until = 0.0
         """Before that it has said itself that it wants no request."""
         self.probing = False
-        self.tells_usage = True
-        """It takes the question for a stream's usage."""
-        self.takes_sampling = True
+        self._no_usage_until = 0.0
+        self._no_sampling_until = 0.0
         self.limits: UpstreamLimits | None = None
         self.origin = _origin(URL(self.url), inside=provided is None or provided.internal)
         self._heads: dict[str, bytes] = {}
@@ -88,6 +89,21 @@ class Target:
     @property
     def prices(self) -> Prices:
         return self.provided.prices if self.provided else FREE
+
+    @property
+    def tells_usage(self) -> bool:
+        """It takes the question for a stream's usage, as far as is known."""
+        return time.monotonic() >= self._no_usage_until
+
+    def does_not_tell_usage(self) -> None:
+        self._no_usage_until = time.monotonic() + BELIEVED_SECONDS
+
+    @property
+    def takes_sampling(self) -> bool:
+        return time.monotonic() >= self._no_sampling_until
+
+    def does_not_take_sampling(self) -> None:
+        self._no_sampling_until = time.monotonic() + BELIEVED_SECONDS
 
     def without_secrets(self, body: bytes) -> bytes:
         """Some providers repeat the key that they refuse."""
