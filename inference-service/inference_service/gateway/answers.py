@@ -12,7 +12,6 @@ LARGEST_EVENT = 4 * 2**20
 MOST_HELD = 2**20
 _SEPARATOR = re.compile(rb"\r?\n\r?\n")
 _BEGINNINGS = (b"data:", b":", b"event:", b"id:", b"retry:")
-_LOOKED_INTO = (b'"usage"', b"[DONE]", b'"error"', b"response.")
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 _TAIL_USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 
@@ -54,8 +53,8 @@ class Stream:
         """`redacted`: an event that tells an error, as the caller may see it."""
         self._hide_usage = hide_usage
         self._redacted = redacted
-        self._rest = b""
-        self._held = b""
+        self._rest = bytearray()
+        self._held = bytearray()
         self.finished = False
         self.failed = False
         """It said itself that something went wrong."""
@@ -68,7 +67,7 @@ class Stream:
         told = self._whole_events(piece)
         if self.pieces or self.finished or self.failed:
             if self._held:
-                told, self._held = self._held + told, b""
+                told, self._held = bytes(self._held) + told, bytearray()
             return told
         self._held += told
         if len(self._held) > MOST_HELD:
@@ -76,18 +75,41 @@ class Stream:
         return b""
 
     def _whole_events(self, piece: bytes) -> bytes:
-        data = self._rest + piece if self._rest else piece
-        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\n\r\n") + 3)
+        data = self._with_rest(piece) if self._rest else piece
+        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\n\r\n") + 3) if data else 0
         if end < 3:
-            if len(data) > LARGEST_EVENT:
-                raise Garbled("an event that does not end")
-            self._rest = data
+            self._keep(data)
             return b""
-        block, self._rest = (data, b"") if end == len(data) else (data[:end], data[end:])
-        if self.pieces and block.startswith(b"data:") and not any(part in block for part in _LOOKED_INTO):
+        if end == len(data):
+            block = data
+        else:
+            block = data[:end]
+            self._rest += data[end:]
+        if (
+            self.pieces
+            and block.startswith(b"data:")
+            and b'"usage"' not in block
+            and b"[DONE]" not in block
+            and b'"error"' not in block
+            and b"response." not in block
+        ):
             self.pieces += block.count(b"\ndata:") + 1
             return block
         return self._events(block)
+
+    def _with_rest(self, piece: bytes) -> bytes:
+        """Nothing, as long as no event ends in it: what came before is not searched again with each piece."""
+        rest, seam = self._rest, max(0, len(self._rest) - 2)
+        self._keep(piece)
+        if rest.find(b"\n\n", seam) < 0 and rest.find(b"\n\r\n", seam) < 0:
+            return b""
+        self._rest = bytearray()
+        return bytes(rest)
+
+    def _keep(self, piece: bytes) -> None:
+        self._rest += piece
+        if len(self._rest) > LARGEST_EVENT:
+            raise Garbled("an event that does not end")
 
     def _events(self, block: bytes) -> bytes:
         kept: list[bytes] = []
