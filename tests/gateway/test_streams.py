@@ -1,11 +1,14 @@
 """The events of a stream, by themselves: however they are cut, as quickly, and counted by what they hold."""
 
+import json
 import time
 
-import orjson
 import pytest
 
 from inference_service.gateway.answers import LARGEST_EVENT, Garbled, Stream
+from inference_service.gateway.anthropic.answer import Envelope
+from inference_service.gateway.anthropic.stream import Stream as AnthropicStream
+from inference_service.gateway.messages import Translated
 from tests.gateway.engines import event
 
 DONE = b"data: [DONE]\n\n"
@@ -41,3 +44,58 @@ def test_comments_in_tiny_pieces_take_no_longer_than_their_bytes() -> None:
         assert stream.feed(b":\n\n") == b""
     assert time.process_time() - begun < 5
     assert stream.feed(event("m", 0)) == b":\n\n" * 200_000 + event("m", 0)
+
+
+def _chunk(**delta: object) -> bytes:
+    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n"
+
+
+def _output(*events: bytes) -> int:
+    stream = Stream(hide_usage=True)
+    for one in events:
+        stream.feed(one)
+    return stream.counted().output
+
+
+WORDS = "Good day to you! " * 20
+
+
+def test_what_passed_is_counted_by_its_text_where_events_hold_many_tokens() -> None:
+    first = _chunk(role="assistant", content="")
+    tokens = len(WORDS) // 4
+    assert _output(first, _chunk(content=WORDS)) == tokens
+    assert _output(first, _chunk(content=WORDS) + _chunk(content=WORDS.upper())) == 2 * tokens
+    assert _output(first, _chunk(reasoning=WORDS, reasoning_content=WORDS)) == tokens, "the same under two names"
+    call = {"index": 0, "function": {"arguments": WORDS}}
+    assert _output(first, _chunk(tool_calls=[call])) == tokens
+    escaped = _chunk(content="好" * 100)
+    assert _output(first, escaped) == _output(first, escaped.replace(b"\\u597d", "好".encode())) == 75
+    assert _output(*[_chunk(content="a") for _ in range(9)]) == 9
+    text = b'data: {"choices": [{"text": "%b"}], "usage": null}\n\n' % WORDS.encode()
+    assert _output(text, text) == 2 * tokens
+    assert _output(first, _chunk(content="x", logprobs={"content": [{"token": "x", "bytes": list(range(200))}]})) == 2
+
+
+def test_a_response_is_counted_by_its_deltas_alone() -> None:
+    told = [
+        {"type": "response.created", "response": {}},
+        {"type": "response.output_text.delta", "delta": WORDS},
+        {"type": "response.output_text.done", "text": WORDS},
+        {"type": "response.output_item.done", "item": {"content": [{"type": "output_text", "text": WORDS}]}},
+    ]
+    assert _output(*[b"data: " + json.dumps(one).encode() + b"\n\n" for one in told]) == len(WORDS) // 4
+
+
+def test_what_anthropic_said_until_it_broke_off_is_counted_by_its_text() -> None:
+    stream = Translated(AnthropicStream(Envelope("c", 1, "m")))
+    usage = {"input_tokens": 9, "output_tokens": 1}
+    for one in (
+        {"type": "message_start", "message": {"usage": usage}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": WORDS}},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "thinking", "thinking": ""}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "thinking_delta", "thinking": WORDS}},
+    ):
+        stream.feed(b"data: " + json.dumps(one).encode() + b"\n\n")
+    counted = stream.counted()
+    assert (counted.input, counted.output, counted.told) == (9, len(WORDS) // 2, False)

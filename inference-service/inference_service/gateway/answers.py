@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from inference_service.gateway.counting import Tokens, tokens
+from inference_service.gateway.counting import BYTES_A_TOKEN, Tokens, text_bytes, tokens
 
 LARGEST_EVENT = 4 * 2**20
 MOST_HELD = 2**20
@@ -47,7 +47,7 @@ class Stream:
     """Fed with what comes, gives back the events that are whole. `finished` only when the protocol's own end was seen:
     whatever else a connection does, it is no end."""
 
-    __slots__ = ("_held", "_hide_usage", "_redacted", "_rest", "failed", "finished", "pieces", "told")
+    __slots__ = ("_held", "_hide_usage", "_redacted", "_rest", "_size", "failed", "finished", "pieces", "told")
 
     def __init__(self, *, hide_usage: bool, redacted: Callable[[bytes], bytes] = bytes) -> None:
         """`redacted`: an event that tells an error, as the caller may see it."""
@@ -55,6 +55,8 @@ class Stream:
         self._redacted = redacted
         self._rest = bytearray()
         self._held = bytearray()
+        self._size = 0
+        """Bytes of the text that passed."""
         self.finished = False
         self.failed = False
         """It said itself that something went wrong."""
@@ -76,7 +78,7 @@ class Stream:
 
     def _whole_events(self, piece: bytes) -> bytes:
         data = self._with_rest(piece) if self._rest else piece
-        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\n\r\n") + 3) if data else 0
+        end = len(data) if data.endswith(b"\n\n") else max(data.rfind(b"\n\n") + 2, data.rfind(b"\n\r\n") + 3)
         if end < 3:
             self._keep(data)
             return b""
@@ -94,6 +96,7 @@ class Stream:
             and b"response." not in block
         ):
             self.pieces += block.count(b"\ndata:") + 1
+            self._size += text_bytes(block)
             return block
         return self._events(block)
 
@@ -138,9 +141,9 @@ class Stream:
             raise Garbled(f"an event that is not JSON ({error.msg})") from None
         if not isinstance(content, dict):
             raise Garbled("an event that is no JSON object")
-        return self._content(content)
+        return self._content(content, data)
 
-    def _content(self, content: dict[str, Any]) -> bool:
+    def _content(self, content: dict[str, Any], data: bytes) -> bool:
         kind = content.get("type")
         if content.get("error") or kind == "error":
             self.failed = True
@@ -156,8 +159,19 @@ class Stream:
             if self._hide_usage and content.get("choices") == []:
                 return False
         self.pieces += 1
+        self._size += _delta_bytes(content) if _is_of_responses(kind) else text_bytes(data)
         return True
 
     def counted(self) -> Tokens:
-        """An answer that broke off told nothing: what passed is counted, an event a token."""
-        return self.told or Tokens(0, 0, self.pieces)
+        """An answer that broke off told nothing: what passed is counted, an event a token at least."""
+        return self.told or Tokens(0, 0, max(self.pieces, self._size // BYTES_A_TOKEN))
+
+
+def _is_of_responses(kind: object) -> bool:
+    return isinstance(kind, str) and kind.startswith("response.")
+
+
+def _delta_bytes(event: dict[str, Any]) -> int:
+    """Other events than deltas say once more what is said already."""
+    delta = event.get("delta")
+    return len(delta.encode(errors="replace")) if isinstance(delta, str) else 0

@@ -8,7 +8,7 @@ from inference_service.gateway.anthropic import answer, request, sampling
 from inference_service.gateway.anthropic.failures import Garbage
 from inference_service.gateway.anthropic.stream import Stream
 from inference_service.gateway.anthropic.usage import Usage
-from inference_service.gateway.counting import Tokens
+from inference_service.gateway.counting import BYTES_A_TOKEN, Tokens, text_bytes
 from inference_service.gateway.orders import Order, Speech
 from inference_service.gateway.targets import Target
 
@@ -48,6 +48,7 @@ class Translated:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._held = b""
+        self._size = 0
         self.pieces = 0
         self.failed = False
 
@@ -62,7 +63,8 @@ class Translated:
             raise Garbled(str(error)) from error
         if self._stream.error is not None:
             raise Garbled(self._stream.error.message)
-        self.pieces += told.count(b"data: ")
+        self.pieces += told.count(b"\n\n")
+        self._size += text_bytes(told)
         if self.pieces < 2:
             self._held += told
             return b""
@@ -70,7 +72,8 @@ class Translated:
         return held + told
 
     def counted(self) -> Tokens:
-        return _tokens(self._stream.usage, told=self._stream.finished, least=max(0, self.pieces - 1))
+        least = max(0, self.pieces - 1, self._size // BYTES_A_TOKEN)
+        return _tokens(self._stream.usage, told=self._stream.finished, least=least)
 
 
 def _tokens(usage: Usage, *, told: bool, least: int = 0) -> Tokens:
