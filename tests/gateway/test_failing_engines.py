@@ -56,6 +56,14 @@ async def _stalls_after_its_head(reader: asyncio.StreamReader, writer: asyncio.S
     await reader.read()
 
 
+async def _says_nothing_but_comments(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(STREAM_HEAD)
+    while not writer.is_closing():
+        writer.write(chunk(b": one moment\n\n"))
+        await writer.drain()
+        await asyncio.sleep(0.1)
+
+
 async def cuts_mid_stream(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(STREAM_HEAD + chunk(event("cut", 0)))
     await writer.drain()
@@ -82,7 +90,7 @@ async def _cuts_a_large_answer(_reader: asyncio.StreamReader, writer: asyncio.St
 
 
 NO_BYTE = (_closes, _resets, _says_garbage, _promises_more, _ends_before_its_first_event, _has_no_end, _redirects)
-NO_BYTE_IN_TIME = (_stalls, _stalls_after_its_head)
+NO_BYTE_IN_TIME = (_stalls, _stalls_after_its_head, _says_nothing_but_comments)
 CUT = (cuts_mid_stream, _resets_mid_stream, _falls_silent, _cuts_a_large_answer)
 
 

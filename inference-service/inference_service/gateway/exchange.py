@@ -228,13 +228,12 @@ async def _pass_stream(
     limits: Limits,
     outcome: Outcome,
 ) -> None:
-    """What the upstream ends without the protocol's own end is broken off. Its silence has a bound, whatever it says
-    counts as life; how slowly the caller reads is none of its doing."""
+    """What the upstream ends without the protocol's own end is broken off. Its silence has a bound, and as soon as the
+    caller has seen something, whatever it says counts as life; how slowly the caller reads is none of its doing."""
     passing = _Passing(stream, reply)
     told = b""
     try:
         while piece and not stream.finished and not (told := stream.feed(piece)):
-            patience.reschedule(asyncio.get_running_loop().time() + limits.silence_seconds)
             piece = await answer.piece()
         patience.reschedule(None)
         if stream.failed:
