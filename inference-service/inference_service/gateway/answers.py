@@ -13,6 +13,13 @@ MOST_HELD = 2**20
 _SEPARATOR = re.compile(rb"\r?\n\r?\n")
 _BEGINNINGS = (b"data:", b":", b"event:", b"id:", b"retry:")
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_HOLDS = {
+    "/v1/chat/completions": "choices",
+    "/v1/completions": "choices",
+    "/v1/embeddings": "data",
+    "/v1/responses": "output",
+}
+"""What an answer holds that does not even say what it is."""
 _TAIL_USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 
 
@@ -20,7 +27,7 @@ class Garbled(Exception):
     """It is not what the protocol has there."""
 
 
-def whole(body: bytes) -> tuple[bytes, Tokens | None]:
+def whole(body: bytes, path: str) -> tuple[bytes, Tokens | None]:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -29,6 +36,9 @@ def whole(body: bytes) -> tuple[bytes, Tokens | None]:
         raise Garbled("an answer that is no JSON object")
     if content.get("error") and "choices" not in content and "output" not in content:
         raise Garbled("an error under the status 200")
+    holds = _HOLDS.get(path)
+    if holds is not None and holds not in content and content.get("object") in (None, "error"):
+        raise Garbled(f"an answer without {holds}")
     return body, tokens(content.get("usage"))
 
 

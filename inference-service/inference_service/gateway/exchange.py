@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 
 import orjson
 
-from inference_service.gateway import answers, messages
+from inference_service.gateway import answers, at_once, bodies, messages
 from inference_service.gateway.answers import Garbled
 from inference_service.gateway.connection import Broken, Connection, Unreachable
 from inference_service.gateway.connections import Connections
@@ -24,6 +24,8 @@ from inference_service.gateway.targets import Target
 WHOLE_BYTES = 4 * 2**20
 """An answer of this size or less that is no stream is taken whole before the caller gets a byte: if it breaks off,
 another upstream can still be asked."""
+MOST_ESTIMATED = 2**17
+"""Tokens of one answer that tells none, however long it is: most models make no more."""
 ERROR_BYTES = 64 * 2**10
 END_SECONDS = 0.1
 HOPS = "x-imts-hops"
@@ -134,11 +136,11 @@ async def _asked(
             if if_taken is not None:
                 if_taken()
             if answer.ended and not _is_events(answer):
-                await _pass_whole(answer, first, said, reply, outcome)
+                await _pass_whole(answer, first, said, order, reply, outcome)
             elif _is_events(answer):
                 await _pass_stream(answer, first, said.stream(), reply, patience, limits, outcome)
             else:
-                await _pass_large(answer, first, reply, patience, limits, outcome)
+                await _pass_large(answer, first, said, order, reply, patience, limits, outcome)
         finally:
             connections.done(target.origin, answer)
 
@@ -208,15 +210,32 @@ async def _refused(
     await reply.end(body)
 
 
-async def _pass_whole(answer: Connection, body: bytes, said: Speech, reply: Reply, outcome: Outcome) -> None:
-    if answer.status != 204:
-        body, told = said.whole(body)
-        outcome.tokens = told or Tokens(output=len(body) // BYTES_A_TOKEN)
+async def _pass_whole(
+    answer: Connection, body: bytes, said: Speech, order: Order, reply: Reply, outcome: Outcome
+) -> None:
     headers = [(name, value) for name, value in _passed_down(answer) if name.lower() != b"content-length"]
     if answer.status != 204:
+        body, told = said.whole(body)
+        outcome.tokens = told or _estimated(len(body), order)
+        if _wants_events(order):
+            body = at_once.as_stream(body, order.path, with_usage=order.hears_usage)
+            headers = [(name, value) for name, value in headers if name.lower() != b"content-type"]
+            headers.append((b"content-type", b"text/event-stream"))
         headers.append((b"content-length", str(len(body)).encode()))
     await reply.start(answer.status, headers)
     await reply.end(body)
+
+
+def _wants_events(order: Order) -> bool:
+    return order.stream and order.path in at_once.STREAMED
+
+
+def _estimated(size: int, order: Order) -> Tokens:
+    """Of an answer that tells nothing; where none is made of tokens, the question is what it took."""
+    if not order.answers:
+        return Tokens(bodies.guessed_prompt(order.body))
+    _, bound = bodies.guessed_tokens(order.body, order.content)
+    return Tokens(output=min(size // BYTES_A_TOKEN, (bound or MOST_ESTIMATED) * order.answers))
 
 
 async def _pass_stream(
@@ -298,11 +317,17 @@ async def _to_its_end(answer: Connection) -> None:
 async def _pass_large(
     answer: Connection,
     piece: bytes,
+    said: Speech,
+    order: Order,
     reply: Reply,
     patience: asyncio.Timeout,
     limits: Limits,
     outcome: Outcome,
 ) -> None:
+    """What is no JSON object by its beginning, and what would have to be understood whole, is not passed."""
+    if said.native is not None or _wants_events(order):
+        raise Garbled("an answer too large to be told in other words")
+    piece = await _beginning_of_json(answer, piece)
     now = asyncio.get_running_loop().time
     head, tail, size = piece[:TAIL_BYTES], b"", 0
     await reply.start(answer.status, _passed_down(answer))
@@ -315,8 +340,23 @@ async def _pass_large(
             size += len(piece)
             piece = await answer.piece()
     finally:
-        outcome.tokens = answers.in_passing(tail) or answers.in_passing(head) or Tokens(output=size // BYTES_A_TOKEN)
+        outcome.tokens = answers.in_passing(tail) or answers.in_passing(head) or _estimated(size, order)
     await reply.end()
+
+
+async def _beginning_of_json(answer: Connection, piece: bytes) -> bytes:
+    kind = answer.header(b"content-type").lower()
+    if kind and b"json" not in kind:
+        raise Garbled(f"an answer that is {kind.decode(errors='replace')[:100]}")
+    begun = bytearray(piece)
+    while piece and not piece.strip():
+        if len(begun) > WHOLE_BYTES:
+            raise Garbled("nothing but white space")
+        piece = await answer.piece()
+        begun += piece
+    if not begun.lstrip().startswith(b"{"):
+        raise Garbled("an answer that is no JSON object")
+    return bytes(begun)
 
 
 def _passed_down(answer: Connection) -> Headers:

@@ -35,4 +35,4 @@ def speech(order: Order, target: Target, *, may_ask_usage: bool = True) -> Speec
             body = bodies.with_model(body, order.content, provided.model)
         path, headers = order.path.removeprefix("/v1"), {**headers, **dict(provided.headers)}
     hearing = partial(answers.Stream, hide_usage=asks, redacted=target.without_secrets)
-    return Speech(path, headers, body, answers.whole, hearing, asks)
+    return Speech(path, headers, body, partial(answers.whole, path=order.path), hearing, asks)
