@@ -2,11 +2,28 @@
 
 import re
 import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
-_MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+from inference_service.gateway.errors import Refusal
+
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+_NO_MARKS = bytes(set(range(256)) - set(b'"{}[]'))
+
+
+def _member(name: str, value: str) -> Callable[[bytes], list[re.Match[bytes]]]:
+    """Where it stands, however JSON spells its name. A quote after a backslash is within a string."""
+    escaped = "".join(f"(?:{one}|\\\\u(?i:{ord(one):04x}))" for one in name)
+    usual = re.compile(rf'"{name}"(?<!\\"{name}")\s*+:\s*+(?:{value})'.encode())
+    odd = re.compile(rf'(?<!\\)"{escaped}"\s*+:\s*+(?:{value})'.encode())
+    return lambda body: list((odd if _ESCAPED_LETTER.search(body) else usual).finditer(body))
+
+
+_models = _member("model", _STRING)
+_options = _member("stream_options", rf'null|true|false|{_STRING}|\{{(?:[^"{{}}\[\]]++|{_STRING})*+\}}')
 _USAGE = b'{"stream_options":{"include_usage":true},'
 _PICTURE = re.compile(rb"data:[\w/+.-]{1,60};base64,[A-Za-z0-9+/=_-]*")
 _PICTURE_URL = re.compile(rb'"image_url"\s*:')
@@ -24,21 +41,45 @@ _AFFINITY_MOST = 4_000
 def with_model(body: bytes, content: dict[str, Any], model: str) -> bytes:
     if content.get("model") == model:
         return body
-    found = _MODEL.findall(body)
-    if len(found) == 1 and b"\\u" not in body:
-        return body.replace(found[0], b'"model":' + orjson.dumps(model), 1)
-    return orjson.dumps({**content, "model": model})
+    found = _models(body)
+    if len(found) > 1:
+        found = _outermost(found, body)
+    return _with(body, content, "model", model, found)
 
 
 def with_usage(body: bytes, content: dict[str, Any]) -> bytes:
     """Asks for a stream's usage where the caller does not."""
     if asks_usage(content):
         return body
-    if "stream_options" not in content and b"\\u" not in body[:200]:
+    if "stream_options" not in content:
         return _USAGE + body.lstrip()[1:]
     options = content.get("stream_options")
     asked = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-    return orjson.dumps({**content, "stream_options": asked})
+    return _with(body, content, "stream_options", asked, _outermost(_options(body), body))
+
+
+def _with(body: bytes, content: dict[str, Any], name: str, value: Any, found: Sequence[re.Match[bytes]]) -> bytes:
+    """`found`: where the name and its value stand. If it is not to be found just once, all is written anew."""
+    try:
+        if len(found) == 1:
+            [one] = found
+            return b'%b"%b":%b%b' % (body[: one.start()], name.encode(), orjson.dumps(value), body[one.end() :])
+        return orjson.dumps({**content, name: value})
+    except orjson.JSONEncodeError:
+        raise Refusal(400, "The body is nested too deeply: use fewer levels.", code="invalid_json") from None
+
+
+def _outermost(found: Sequence[re.Match[bytes]], body: bytes) -> list[re.Match[bytes]]:
+    """Those that belong to the body itself, and to nothing within it."""
+    at, depth, outermost = 0, 0, []
+    for one in found:
+        between = body[at : one.start()].replace(b"\\\\", b"").replace(b'\\"', b"")
+        marks = b"".join(between.translate(None, _NO_MARKS).split(b'"')[::2])
+        depth += marks.count(b"{") + marks.count(b"[") - marks.count(b"}") - marks.count(b"]")
+        at = one.end()
+        if depth == 1:
+            outermost.append(one)
+    return outermost
 
 
 def asks_usage(content: dict[str, Any]) -> bool:
