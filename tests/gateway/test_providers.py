@@ -2,12 +2,14 @@
 
 import orjson
 import pytest
+from aiohttp import web
 
 from imts_shared.contracts.providers import ProviderKind, ProviderModel
 from imts_shared.sealing import ServiceSeal
+from tests.conftest import free_port
 from tests.gateway.conftest import Served
-from tests.gateway.engines import engine, refusing
-from tests.gateway.platform_side import OTHER, provider, served
+from tests.gateway.engines import engine, refusing, whole
+from tests.gateway.platform_side import OTHER, provider, served, serving
 
 CHAT = "/v1/chat/completions"
 
@@ -117,3 +119,43 @@ async def test_an_endpoint_that_the_provider_has_not_is_said_so(door: Served) ->
         status, content, _ = await door.gateway.post("/v1/tokenize", json={"model": "tiny", "prompt": "x"})
     assert (status, content["error"]["code"], content["error"]["param"]) == (400, "unsupported_endpoint", "model")
     assert orjson.dumps(content).find(b"cloud.url") < 0
+
+
+async def test_what_one_provider_cannot_carry_is_asked_of_the_other(door: Served) -> None:
+    async with engine("cloud") as cloud:
+        both = [
+            provider("claude", refusing(), ProviderModel(name="tiny", weight=1_000), kind=ProviderKind.anthropic),
+            provider("cloud", cloud.url, ProviderModel(name="tiny", weight=1)),
+        ]
+        await door.serve(providers=both)
+        for more in ({"n": 2}, {"unknown": 1}):
+            status, content = await door.gateway.chat("tiny", **more)
+            assert (status, content["model"]) == (200, "cloud"), content
+        await door.serve(providers=both[:1])
+        status, content = await door.gateway.chat("tiny", n=2)
+        _, listed = await door.gateway.get("/models")
+    assert (status, content["error"]["code"], content["error"]["param"]) == (400, "unsupported_parameter", "n")
+    assert [one["free"] for one in listed["models"][0]["upstreams"]] == [True], "it is well"
+
+
+@pytest.mark.parametrize("says", [404, 405, 501])
+async def test_a_path_that_a_provider_has_not_closes_it_for_nobody(door: Served, says: int) -> None:
+    async def only_chat(request: web.Request) -> web.Response:
+        if request.path != CHAT:
+            return web.json_response({"detail": "Not Found"}, status=says)
+        return web.json_response(whole("cloud"))
+
+    port = free_port()
+    app = web.Application()
+    app.router.add_post("/{path:.*}", only_chat)
+    async with serving(app, port), engine("other") as other:
+        cloud = provider("cloud", f"http://127.0.0.1:{port}", ProviderModel(name="tiny", weight=1_000))
+        await door.serve(providers=[cloud])
+        asked = {"model": "tiny", "input": "Hello"}
+        status, content, _ = await door.gateway.post("/v1/responses", json=asked)
+        _, listed = await door.gateway.get("/models")
+        assert (status, content["error"]["code"]) == (404, "unsupported_endpoint")
+        assert "/v1/responses" in content["error"]["message"]
+        assert [one["free"] for one in listed["models"][0]["upstreams"]] == [True], "it is well"
+        await door.serve(providers=[cloud, provider("other", other.url, ProviderModel(name="tiny", weight=1))])
+        assert (await door.gateway.post("/v1/responses", json=asked))[0] == 200

@@ -34,6 +34,9 @@ TAIL_BYTES = 16 * 2**10
 ELSEWHERE = frozenset({408, 429, 500, 502, 503, 504, 529})
 """It could not, and has said nothing else: another may."""
 AGAINST_THE_REQUEST = frozenset({400, 404, 405, 413, 415, 422})
+CHAT = "/v1/chat/completions"
+_NOT_THERE = frozenset({404, 405, 501})
+"""On another path than this, which all have, it may not have the path: nothing is wrong with it."""
 _OURS = frozenset({401, 402, 403, 404})
 """What a provider says of our key, our account, or our name for its model: nothing that the caller could mend."""
 
@@ -92,7 +95,7 @@ async def exchange(
     connections: Connections, target: Target, order: Order, limits: Limits, reply: Reply, outcome: Outcome
 ) -> None:
     """Raises Lost while the caller has seen nothing, Cut afterwards."""
-    said = speech(order, target)
+    said = _in_its_words(order, target)
     probed = target.begin()
     try:
         try:
@@ -109,6 +112,18 @@ async def exchange(
         raise Lost(problem, timed_out=isinstance(error, TimeoutError), again=stale) from error
     finally:
         target.end(probed=probed)
+
+
+def _in_its_words(order: Order, target: Target) -> Speech:
+    try:
+        return speech(order, target)
+    except Refusal as refusal:
+        raise Lost(refusal.message, blameless=True, said=_as_said(refusal)) from None
+
+
+def _as_said(refusal: Refusal) -> Said:
+    headers = {**refusal.headers, "content-type": "application/json", "content-length": str(len(refusal.content))}
+    return Said(refusal.status, [(name.encode(), value.encode()) for name, value in headers.items()], refusal.content)
 
 
 async def _asked(
@@ -195,6 +210,8 @@ async def _refused(
     headers = [(target.without_secrets(name), target.without_secrets(value)) for name, value in _passed_down(answer)]
     if status == 400 and not final and (other := _other_words(said, target, order, body)) is not None:
         raise other
+    if status in _NOT_THERE and order.path != CHAT:
+        raise Lost(f"{status} at {order.path}", blameless=True, said=_not_there(order, target, status, body))
     if target.provided is not None and status in _OURS:
         raise Lost(f"the provider refuses the gateway ({status})")
     if said.native is not None or not _openai_error(body):
@@ -208,6 +225,15 @@ async def _refused(
         raise Lost(f"{status}: {_message(body, status)[:300]}", said=kept, blameless=against_it)
     await reply.start(status, headers)
     await reply.end(body)
+
+
+def _not_there(order: Order, target: Target, status: int, body: bytes) -> Said:
+    """A provider's own words are of our name for its model, or our account."""
+    words = f"No upstream of the model `{order.model}` answers at {order.path}."
+    if target.provided is None:
+        words = f"{words} {_message(body, status)}"
+    told = {"x-should-retry": "false"}
+    return _as_said(Refusal(404, words, code="unsupported_endpoint", param="model", headers=told))
 
 
 async def _pass_whole(
