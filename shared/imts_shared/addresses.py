@@ -3,23 +3,32 @@
 import ipaddress
 import socket
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.ip_network("::/96")
+_OUTSIDE = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that is given out; what is neither in it nor stands for an address of IPv4 leads nowhere, or inside."""
+_FOR_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::/96", "::ffff:0:0/96", "::ffff:0:0:0/96")))
+"""NAT64, compatible, mapped and translated: it is their last four bytes."""
+_TUNNELLED = frozenset({0x00005EFE, 0x02005EFE})
+"""ISATAP: before an address of IPv4, in any network."""
 _OF_CLOUDS = frozenset({ipaddress.ip_address("168.63.129.16")})
 """Public by their number, but a cloud's own inside."""
 
 
 def is_internal(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
-    return any(not one.is_global or one.is_multicast or one in _OF_CLOUDS for one in (ip, *_inside(ip)))
-
-
-def _inside(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that an IPv6 one stands for."""
     if isinstance(ip, ipaddress.IPv4Address):
-        return []
-    found = [ip.ipv4_mapped, ip.sixtofour, ip.teredo[1] if ip.teredo else None]
-    if ip in _NAT64 or ip in _COMPATIBLE:
+        return _is_inside(ip)
+    stands_for = _stands_for(ip)
+    leads_out = ip in _OUTSIDE or any(ip in network for network in _FOR_IPV4)
+    return not leads_out or _is_inside(ip) or any(map(_is_inside, stands_for))
+
+
+def _is_inside(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return not ip.is_global or ip.is_multicast or ip in _OF_CLOUDS
+
+
+def _stands_for(ip: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    found = [ip.sixtofour, *(ip.teredo or ())]
+    if any(ip in network for network in _FOR_IPV4) or int(ip) >> 32 & 0xFFFFFFFF in _TUNNELLED:
         found.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
     return [one for one in found if one is not None]
 
