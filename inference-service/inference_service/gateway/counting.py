@@ -45,7 +45,7 @@ def _count(value: Any) -> int | None:
 def text_bytes(events: bytes) -> int:
     """Of what chunks of a chat say, without parsing them; what one says twice, under several names, counts once. A
     character that is escaped has three bytes, as most of those have that are."""
-    texts = _TEXTS(events)
+    texts: list[bytes] = _TEXTS(events)
     if len(texts) == 1:
         [text] = texts
         return len(text) - 3 * text.count(b"\\u")

@@ -260,7 +260,7 @@ def _estimated(size: int, order: Order) -> Tokens:
     """Of an answer that tells nothing; where none is made of tokens, the question is what it took."""
     if not order.answers:
         return Tokens(bodies.guessed_prompt(order.body))
-    _, bound = bodies.guessed_tokens(order.body, order.content)
+    _, bound = bodies.guessed_tokens(order.path, order.body, order.content)
     return Tokens(output=min(size // BYTES_A_TOKEN, (bound or MOST_ESTIMATED) * order.answers))
 
 
