@@ -1,13 +1,16 @@
 """Callers whose words come back in an upstream's refusal: they change nothing for others."""
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from imts_shared.contracts.providers import ProviderKind
+from inference_service.gateway.targets import BELIEVED_SECONDS, Target
 from tests.conftest import free_port
 from tests.gateway.anthropic_server import message
 from tests.gateway.conftest import Served
@@ -102,3 +105,13 @@ async def test_an_upstream_that_takes_no_question_for_usage_is_asked_without_it(
         for _ in range(2):
             assert await _stream(door) == 200
     assert [one.get("stream_options") for one in asked] == [{"include_usage": True}, None, None]
+
+
+def test_what_is_known_of_an_upstream_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target("http://127.0.0.1:1", "p")
+    target.does_not_tell_usage()
+    target.does_not_take_sampling()
+    assert (target.tells_usage, target.takes_sampling) == (False, False)
+    later = time.monotonic() + BELIEVED_SECONDS + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert (target.tells_usage, target.takes_sampling) == (True, True)

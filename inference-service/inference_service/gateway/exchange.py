@@ -242,11 +242,12 @@ async def _pass_whole(
     headers = [(name, value) for name, value in _passed_down(answer) if name.lower() != b"content-length"]
     if answer.status != 204:
         body, told = said.whole(body)
-        outcome.tokens = told or _estimated(len(body), order)
+        tokens = told or _estimated(len(body), order)
         if _wants_events(order):
             body = at_once.as_stream(body, order.path, with_usage=order.hears_usage)
             headers = [(name, value) for name, value in headers if name.lower() != b"content-type"]
             headers.append((b"content-type", b"text/event-stream"))
+        outcome.tokens = tokens
         headers.append((b"content-length", str(len(body)).encode()))
     await reply.start(answer.status, headers)
     await reply.end(body)
