@@ -109,6 +109,18 @@ async def test_a_body_over_the_limit_is_refused_and_the_refusal_read(door: Serve
     assert _resident(door.gateway.process.pid) - before < 120_000_000
 
 
+@pytest.mark.parametrize("one", [b'"ab"', b"1", b"{}", b'"\\\\"'])
+async def test_a_body_that_would_take_many_times_its_bytes_takes_no_memory(door: Served, one: bytes) -> None:
+    parts = [one + b","] * (49_000_000 // (len(one) + 1))
+    body = b'{"model": "tiny", "x": [%b1]}' % b"".join(parts)
+    pid = door.gateway.process.pid
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    before = _resident(pid)
+    status, content, _ = await door.gateway.post(CHAT, data=body)
+    assert (status, content["error"]["code"]) == (413, "body_too_complex")
+    assert _most_resident(pid) - before < 160_000_000
+
+
 async def test_a_body_that_does_not_arrive_is_not_waited_for(door: Served) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", door.gateway.port)
     writer.write(HEAD.encode() + b'content-length: 100\r\n\r\n{"model":')
@@ -205,6 +217,11 @@ async def _streamed(port: int) -> bytes:
 
 def _resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _most_resident(pid: int) -> int:
+    told = Path(f"/proc/{pid}/status").read_text()
+    return int(told.partition("VmHWM:")[2].split()[0]) * 1_024
 
 
 async def test_a_plain_chat_whose_large_answer_breaks_off_is_told_so(door: Served) -> None:

@@ -1,18 +1,22 @@
 """How many bytes of bodies are held at once, over all requests."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 
+from inference_service.gateway.holding import Holding
+from inference_service.gateway.requests import Incoming
 from tests.gateway.conftest import Served, gateway_process
 from tests.gateway.engines import Engine, engine
 from tests.gateway.platform_side import MEMBER, platform, served
 
 CHAT = "/v1/chat/completions"
-ROOM = 3_000_000
+ROOM = 6_000_000
+"""A text takes its bytes once more when it is parsed."""
 LARGE = "x" * 1_200_000
 
 
@@ -93,6 +97,53 @@ async def test_what_a_request_took_is_given_back_however_it_ends(narrow: Served)
         assert (await _chat(narrow, "one"))[0] == 200
         async with aiohttp.ClientSession(narrow.gateway.url) as session, session.get("/metrics") as answer:
             assert "imts_gateway_bodies_bytes 0.0" in await answer.text()
+
+
+class Dripping:
+    """A body that comes byte by byte."""
+
+    def __init__(self, size: int) -> None:
+        self.size = 1
+        self._left = size
+
+    @property
+    def arrived(self) -> bool:
+        return not self._left
+
+    def taken(self) -> bytes:
+        self._left -= 1
+        self.size = min(1, self._left)
+        return bytes((self._left % 256,))
+
+    async def come(self) -> None:
+        raise AssertionError("there is some of it")
+
+
+async def test_pieces_take_no_more_than_their_bytes_however_small() -> None:
+    tracemalloc.start()
+    try:
+        body = await Incoming(Dripping(100_000), set(), Holding(ROOM)).read({}, 200_000, 60)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(body) == 100_000
+    assert most < 400_000
+
+
+async def test_what_a_body_takes_when_it_is_parsed_is_counted(narrow: Served) -> None:
+    many = {"model": "slow", "messages": [], "x": ["ab"] * 60_000}
+    async with engine("slow") as slow:
+        await narrow.serve(served("slow", slow.url))
+        slow.go_on.clear()
+        under_way = asyncio.create_task(narrow.gateway.post(CHAT, json=many))
+        await _until_asked(slow, 1)
+        status, content, _ = await narrow.gateway.post(CHAT, json=many)
+        assert (status, content["error"]["code"]) == (503, "gateway_full")
+        slow.go_on.set()
+        assert (await under_way)[0] == 200
+        assert (await narrow.gateway.post(CHAT, json=many))[0] == 200
+        status, content, _ = await narrow.gateway.post(CHAT, json={**many, "x": ["ab"] * 90_000})
+        assert (status, content["error"]["code"]) == (413, "body_too_complex"), "it never finds room"
 
 
 async def test_a_body_that_never_finds_room_is_too_large(narrow: Served) -> None:

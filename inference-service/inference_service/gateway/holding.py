@@ -8,16 +8,16 @@ SMALL_BYTES = 64 * 2**10
 
 class Holding:
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self.held = 0
 
     def expects(self, size: int) -> None:
         """Raises what `take` would raise if all of a body came now."""
-        if size > SMALL_BYTES and size > self._most - self.held:
+        if size > SMALL_BYTES and size > self.most - self.held:
             raise _full()
 
     def take(self, size: int) -> None:
-        if size > self._most - self.held:
+        if size > self.most - self.held:
             raise _full()
         self.held += size
 

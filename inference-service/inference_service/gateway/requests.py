@@ -9,10 +9,7 @@ import orjson
 
 from inference_service.gateway.errors import Refusal
 from inference_service.gateway.holding import SMALL_BYTES, Holding
-
-LARGE_BODY = 2**20
-MOST_PARTS = 500_000
-"""Each takes many times its bytes when it is parsed."""
+from inference_service.gateway.weighing import parsed_bytes, too_many_parts
 
 
 class CallerGone(Exception):
@@ -67,6 +64,7 @@ class Incoming:
             self._held = 0
 
     async def read(self, headers: Mapping[bytes, bytes], largest: int, seconds: float) -> bytes:
+        """Of a large one, what it takes when it is parsed is held with it."""
         announced = headers.get(b"content-length", b"")
         if announced.isdigit():
             if int(announced) > largest:
@@ -81,20 +79,33 @@ class Incoming:
             raise Refusal(408, f"The body did not arrive within {seconds:g} seconds.", code="body_timeout") from None
 
     async def _collect(self, largest: int) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            part = await self.part()
-            size += len(part)
-            if size > largest:
-                raise _too_large(largest)
-            if size > SMALL_BYTES:
-                self._hold(size)
-            if self.complete:
-                return b"".join([*parts, part]) if parts else part
-            parts.append(part)
+        body = await self.part()
+        self._hold(len(body), largest)
+        if not self.complete:
+            body = await self._collect_on(bytearray(body), largest)
+        if len(body) > SMALL_BYTES:
+            await self._hold_parsed(body)
+        return body
 
-    def _hold(self, size: int) -> None:
+    async def _collect_on(self, body: bytearray, largest: int) -> bytes:
+        while not self.complete:
+            body += await self.part()
+            self._hold(len(body), largest)
+        return bytes(body)
+
+    def _hold(self, size: int, largest: int) -> None:
+        if size > largest:
+            raise _too_large(largest)
+        if size > SMALL_BYTES:
+            self._take(size)
+
+    async def _hold_parsed(self, body: bytes) -> None:
+        size = len(body) + await parsed_bytes(body)
+        if size > self._holding.most:
+            raise too_many_parts()
+        self._take(size)
+
+    def _take(self, size: int) -> None:
         self._holding.take(size - self._held)
         self._held = size
 
@@ -189,10 +200,6 @@ def parse(body: bytes, headers: Mapping[bytes, bytes]) -> Asked:
 
 
 def read_json(body: bytes) -> Any:
-    if len(body) > LARGE_BODY and body.count(b"[") + body.count(b"{") > MOST_PARTS:
-        raise Refusal(
-            413, f"The body has more than {MOST_PARTS} objects and lists: send less.", code="body_too_complex"
-        )
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
