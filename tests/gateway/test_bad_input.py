@@ -12,6 +12,7 @@ import pytest
 from imts_shared.contracts.serving import Snapshot
 from inference_service.gateway.directory import Directory
 from inference_service.gateway.errors import Refusal
+from inference_service.gateway.requests import parse
 from tests.gateway.conftest import Served, gateway_process
 from tests.gateway.engines import engine, wire
 from tests.gateway.platform_side import KEYS, MEMBER, platform, served
@@ -36,6 +37,18 @@ PATIENT = {f"IMTS_GATEWAY_{limit}_SECONDS": "60" for limit in ("FIRST_BYTE", "SI
         (b'{"model": null}', "missing_model", "model"),
         (b'{"model": ""}', "invalid_model", "model"),
         (b'{"model": ["tiny"]}', "invalid_model", "model"),
+        (b'{"model": "tiny", "stream": 1}', "invalid_type", "stream"),
+        (b'{"model": "tiny", "stream": 0}', "invalid_type", "stream"),
+        (b'{"model": "tiny", "stream": 1.0}', "invalid_type", "stream"),
+        (b'{"model": "tiny", "stream": "true"}', "invalid_type", "stream"),
+        (b'{"model": "tiny", "stream": "no"}', "invalid_type", "stream"),
+        (b'{"model": "tiny", "stream": []}', "invalid_type", "stream"),
+        (b'{"model": "tiny", "stream": true, "stream_options": true}', "invalid_type", "stream_options"),
+        (
+            b'{"model": "tiny", "stream": true, "stream_options": {"include_usage": 1}}',
+            "invalid_type",
+            "stream_options.include_usage",
+        ),
     ],
 )
 async def test_a_body_that_says_nothing_is_refused(door: Served, body: bytes, code: str, param: str | None) -> None:
@@ -86,6 +99,22 @@ async def test_an_empty_label_is_refused(door: Served, label: str) -> None:
     status, content, _ = await door.gateway.post("/api/routing/feedback", json=body)
     assert (status, content["error"]["param"]) == (400, "label")
     assert content["error"]["message"].startswith("label: must not be empty")
+
+
+@pytest.mark.parametrize(
+    ("rest", "stream"),
+    [
+        (b"", False),
+        (b', "stream": null', False),
+        (b', "stream": false, "stream_options": 1', False),
+        (b', "stream": true', True),
+        (b', "stream": true, "stream_options": null', True),
+        (b', "stream": true, "stream_options": {"include_usage": null}', True),
+        (b', "stream": true, "stream_options": {"include_usage": false}', True),
+    ],
+)
+def test_what_is_a_stream(rest: bytes, stream: bool) -> None:
+    assert parse(b'{"model": "tiny"%b}' % rest, {}).stream is stream
 
 
 async def test_a_compressed_body_is_refused(door: Served) -> None:

@@ -196,7 +196,27 @@ def parse(body: bytes, headers: Mapping[bytes, bytes]) -> Asked:
             code="missing_model" if model is None else "invalid_model",
             param="model",
         )
-    return Asked(model, content.get("stream") is True, body, content)
+    stream = content.get("stream")
+    if stream is not None and stream is not False:
+        _is_told(stream, "stream")
+        if (options := content.get("stream_options")) is not None:
+            _are_options(options)
+    return Asked(model, stream is True, body, content)
+
+
+def _is_told(value: Any, param: str) -> None:
+    """An engine may take 1 or "yes" for true, and would stream without the question for its usage: as OpenAI does, what
+    is neither true nor false is refused."""
+    if not isinstance(value, bool):
+        raise Refusal(400, f"`{param}` must be true or false, without quotes.", code="invalid_type", param=param)
+
+
+def _are_options(options: Any) -> None:
+    if not isinstance(options, dict):
+        message = 'The options of a stream must be an object, such as {"include_usage": true}.'
+        raise Refusal(400, message, code="invalid_type", param="stream_options")
+    if (usage := options.get("include_usage")) is not None:
+        _is_told(usage, "stream_options.include_usage")
 
 
 def read_json(body: bytes) -> Any:
