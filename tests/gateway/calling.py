@@ -1,6 +1,8 @@
 """Callers' connections in this process: spoken to byte for byte, and answered as a test wants."""
 
 import asyncio
+import socket
+import struct
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -53,6 +55,12 @@ class Caller:
         self.say = writer.write
         self.drain = writer.drain
         self.hang_up = writer.transport.abort
+        self._socket: socket.socket = writer.get_extra_info("socket")
+
+    def reset(self) -> None:
+        """Hangs up without an end."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.hang_up()
 
     async def rest(self) -> bytes:
         return await self.reader.read()

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import gc
+import select
 import socket
 from time import monotonic as now
 
 import pytest
 
-from inference_service.gateway.callers import HEAD_BYTES, Request
+from inference_service.gateway.callers import HANG_UP_SECONDS, HEAD_BYTES, Request
 from inference_service.gateway.requests import CallerGone
 from tests.gateway.calling import CHUNKED, FIVE, GET, LAST, POST, Answer, Wire, echo, hello, serving, tell, until
 
@@ -221,6 +222,34 @@ async def test_who_hangs_up_ends_what_is_done_for_it() -> None:
         caller.hang_up()
         await served.until_left()
     assert found == ["left", "ended"]
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="the system does not tell")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(GET + GET, id="another request behind it"),
+        pytest.param(GET * 3 + POST + b"content-length: 200000\r\n\r\n" + b"x" * 200_000, id="many and a body"),
+        pytest.param(POST + b"content-length: 2000000\r\n\r\n" + b"x" * 150_000, id="a body that nobody takes"),
+    ],
+)
+@pytest.mark.parametrize("resets", [True, False])
+async def test_who_hangs_up_is_gone_whatever_is_unread(sent: bytes, resets: bool) -> None:
+    async def answer(request: Request) -> None:
+        left = asyncio.Event()
+        request.leave.add(left.set)
+        await left.wait()
+
+    async with serving(answer) as served, served.call(sent) as caller:
+        await until(lambda: any(connection._read_paused for connection in served.state.connections))
+        assert len(served.state.tasks) == 1
+        await asyncio.sleep(2 * HANG_UP_SECONDS)
+        assert served.state.connections, "it is waited for while it is there"
+        if resets:
+            caller.reset()
+        else:
+            caller.hang_up()
+        await served.until_left()
 
 
 async def pours(request: Request) -> None:

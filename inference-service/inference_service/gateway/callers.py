@@ -5,6 +5,7 @@ A request's head is bounded in size and time before there is a request that anyb
 """
 
 import asyncio
+import select
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -28,6 +29,11 @@ LARGE = 64 * 2**10
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 """A caller that reads nothing, or is there no more, is not waited for: a connection does not end before what was
 written to it has gone."""
+
+HANG_UP_SECONDS = 0.5
+"""Between two looks whether a caller is gone whose connection is not read for the while."""
+_GONE = getattr(select, "POLLRDHUP", None)
+"""The system tells of it, whatever is still unread (on Linux)."""
 
 _STATUS = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
 _WITHOUT_BODY = frozenset({204, 304})
@@ -211,6 +217,7 @@ class CallerConnection(asyncio.Protocol):
         self._answering: Request | None = None
         self._waiting: deque[Request] = deque()
         self._read_paused = False
+        self._watch: asyncio.TimerHandle | None = None
         self._idle = False
         self._due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -228,8 +235,9 @@ class CallerConnection(asyncio.Protocol):
         self.server.connections.discard(self)
         self._waiting.clear()
         self._parser = self._reading = None
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._watch):
+            if timer is not None:
+                timer.cancel()
         if self._answering is not None:
             self._answering.wake()
         for leave in tuple(self.leave):
@@ -356,8 +364,21 @@ class CallerConnection(asyncio.Protocol):
             self._read_paused = enough
             if enough:
                 self._transport.pause_reading()
+                if self._watch is None and _GONE is not None:
+                    self._watch = self.loop.call_later(HANG_UP_SECONDS, self._look_for_hang_up)
             else:
                 self._transport.resume_reading()
+
+    def _look_for_hang_up(self) -> None:
+        """What is not read does not tell its end. A caller that has only ended its own side counts as gone, as it does
+        where it is read."""
+        self._watch = None
+        if not self._read_paused or self._transport.is_closing():
+            return
+        if _has_hung_up(self._transport.get_extra_info("socket").fileno()):
+            self._transport.close()
+        else:
+            self._watch = self.loop.call_later(HANG_UP_SECONDS, self._look_for_hang_up)
 
     def write(self, *parts: bytes) -> None:
         if self.lost:
@@ -434,3 +455,10 @@ class CallerConnection(asyncio.Protocol):
                 % (_STATUS[status], len(body), body)
             )
         self._transport.close()
+
+
+def _has_hung_up(socket_number: int) -> bool:
+    assert _GONE is not None
+    poll = select.poll()
+    poll.register(socket_number, _GONE)
+    return bool(poll.poll(0))
