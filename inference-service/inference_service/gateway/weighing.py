@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from inference_service.gateway.errors import Refusal
 
-MOST_PARTS_BYTES = 64 * 2**20
+MOST_PARTS_BYTES = 48 * 2**20
 """Parsing stops every other request: so many parts take about as long as the longest text."""
 
 _COMMA, _LIST, _OBJECT, _COLON, _QUOTE = b',[{:"'
 _EACH = {_COMMA: 40, _LIST: 80, _OBJECT: 80, _COLON: 110, _QUOTE: 16}
 """Bytes: a number and its place; an empty list or object; a name's place; half of what a text takes beside itself."""
-_AT_ONCE = 2**18
+_AT_ONCE = 2**20
 _BEYOND_LATIN, _BEYOND_TWO_BYTES = 0xC4, 0xF0
 _PAIRED = re.compile(rb"\\u[dD][89abAB]")
 
@@ -30,7 +30,10 @@ async def parsed_bytes(body: bytes) -> int:
         parts = await asyncio.to_thread(_parts_around_texts, body)
         if parts > MOST_PARTS_BYTES:
             raise too_many_parts()
-    return parts + _texts(body)
+    size = parts + _texts(body)
+    if len(body) > _AT_ONCE:
+        await asyncio.sleep(0)  # others may run before it is parsed
+    return size
 
 
 def too_many_parts() -> Refusal:
