@@ -150,6 +150,19 @@ async def test_a_body_that_would_take_many_times_its_bytes_takes_no_memory(door:
     assert _most_resident(pid) - before < 160_000_000
 
 
+async def test_a_length_behind_thousands_of_zeros_is_a_length(door: Served) -> None:
+    async with engine() as one:
+        await door.serve(served("tiny", one.url))
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.gateway.port)
+        for length, status in ((b"16", b"200"), (b"18446744073709551615", b"413")):
+            writer.write(HEAD.encode() + b"content-length: %b%b\r\n\r\n" % (b"0" * 5_000, length))
+            writer.write(b'{"model":"tiny"}')
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)
+            assert head.startswith(b"HTTP/1.1 %b" % status)
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+        writer.close()
+
+
 async def test_a_body_that_does_not_arrive_is_not_waited_for(door: Served) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", door.gateway.port)
     writer.write(HEAD.encode() + b'content-length: 100\r\n\r\n{"model":')

@@ -9,7 +9,7 @@ from time import monotonic as now
 
 import pytest
 
-from inference_service.gateway.callers import HANG_UP_SECONDS, HEAD_BYTES, Request
+from inference_service.gateway.callers import HANG_UP_SECONDS, HEAD_BYTES, MOST_WAITING, Request
 from inference_service.gateway.requests import CallerGone
 from tests.gateway.calling import CHUNKED, FIVE, GET, LAST, POST, Answer, Wire, echo, hello, serving, tell, until
 
@@ -222,6 +222,22 @@ async def test_who_hangs_up_ends_what_is_done_for_it() -> None:
         caller.hang_up()
         await served.until_left()
     assert found == ["left", "ended"]
+
+
+@pytest.mark.parametrize("later", [GET, GET[:-2] + b"connection: upgrade\r\nupgrade: x\r\n\r\n", b"GET / HT", b"\0"])
+async def test_only_so_many_wait_behind_one_another_and_the_rest_is_for_another_connection(later: bytes) -> None:
+    async def answer(request: Request) -> None:
+        if not waiting:
+            waiting.append(sum(isinstance(one, Request) for one in gc.get_objects()))
+        await hello(request)
+
+    waiting: list[int] = []
+    async with serving(answer) as served:
+        told = await served.told(GET * MOST_WAITING + GET * 500 + later)
+        assert told == FIVE * (MOST_WAITING - 1) + FIVE.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+        await served.until_left()
+        assert (await served.told(GET * (MOST_WAITING - 1) + LAST)).count(b"hello") == MOST_WAITING
+    assert waiting[0] <= MOST_WAITING + 2
 
 
 @pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="the system does not tell")

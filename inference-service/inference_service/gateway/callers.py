@@ -23,6 +23,9 @@ from inference_service.gateway.requests import CallerGone
 HEAD_BYTES = 64 * 2**10
 UNREAD_BYTES = 64 * 2**10
 """Of a body that comes faster than it is taken."""
+MOST_WAITING = 100
+"""Requests behind one another: each takes many times its bytes. Who sends more sends the rest over another
+connection."""
 LARGE = 64 * 2**10
 """What is larger is not copied in order to go out in one write."""
 
@@ -216,6 +219,7 @@ class CallerConnection(asyncio.Protocol):
         self._reading: Request | None = None
         self._answering: Request | None = None
         self._waiting: deque[Request] = deque()
+        self._full = False
         self._read_paused = False
         self._watch: asyncio.TimerHandle | None = None
         self._idle = False
@@ -272,8 +276,10 @@ class CallerConnection(asyncio.Protocol):
                     unread = memoryview(unread)[upgrade.args[0] :]
                     self._stay(self._parser.get_http_version())
         except httptools.HttpParserError:
-            self._refuse(400, "Invalid HTTP request received.", "invalid_http")
-            return
+            if not self._full:
+                self._refuse(400, "Invalid HTTP request received.", "invalid_http")
+                return
+            self._parser = None
         # A head, the end of a body, and what stands between its chunks: the parser keeps what has not ended yet.
         self._around_bytes = 0 if self._got_on else self._around_bytes + len(data)
         if self._around_bytes > HEAD_BYTES:
@@ -322,6 +328,10 @@ class CallerConnection(asyncio.Protocol):
         parser, url = self._parser, self._url
         assert parser is not None
         self._in_head, self._got_on = False, True
+        if len(self._waiting) >= MOST_WAITING:
+            self._waiting[-1].keep_alive = False
+            self._full = True
+            raise httptools.HttpParserError
         if url.startswith(b"/") and b"#" not in url:
             path, _, query = url.partition(b"?")
         else:

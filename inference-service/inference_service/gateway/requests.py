@@ -11,6 +11,9 @@ from inference_service.gateway.errors import Refusal
 from inference_service.gateway.holding import SMALL_BYTES, Holding
 from inference_service.gateway.weighing import parsed_bytes, too_many_parts
 
+LENGTH_DIGITS = 20
+"""Of a length in 64 bits, before which there may be thousands of zeros."""
+
 
 class CallerGone(Exception):
     """Whoever asked has hung up: there is nobody to answer."""
@@ -67,9 +70,10 @@ class Incoming:
         """Of a large one, what it takes when it is parsed is held with it."""
         announced = headers.get(b"content-length", b"")
         if announced.isdigit():
-            if int(announced) > largest:
+            size = int(announced[-LENGTH_DIGITS:])
+            if size > largest:
                 raise _too_large(largest)
-            self._holding.expects(int(announced))
+            self._holding.expects(size)
         if self._body.arrived:
             return await self._collect(largest)
         try:
