@@ -31,8 +31,8 @@ class InferenceSettings(Settings):
     gateway_bodies_bytes: int = Field(
         512 * 2**20,
         ge=100_000,
-        description="Bytes of the bodies that the gateway holds at once, as they came and parsed, over all requests"
-        " larger than 64 KiB.",
+        description="Bytes of the bodies that the gateway holds at once, as they came, parsed, and as they go on,"
+        " over all requests larger than 64 KiB.",
     )
     gateway_metrics_key: SecretStr | None = Field(
         None,

@@ -8,11 +8,13 @@ from typing import Any
 import aiohttp
 import pytest
 
+from imts_shared.contracts.providers import ProviderModel
+from imts_shared.contracts.serving import KnownRoute
 from inference_service.gateway.holding import Holding
 from inference_service.gateway.requests import Incoming
 from tests.gateway.conftest import Served, gateway_process
 from tests.gateway.engines import Engine, engine
-from tests.gateway.platform_side import MEMBER, platform, served
+from tests.gateway.platform_side import MEMBER, platform, provider, served
 
 CHAT = "/v1/chat/completions"
 ROOM = 6_000_000
@@ -143,7 +145,38 @@ async def test_what_a_body_takes_when_it_is_parsed_is_counted(narrow: Served) ->
         assert (await under_way)[0] == 200
         assert (await narrow.gateway.post(CHAT, json=many))[0] == 200
         status, content, _ = await narrow.gateway.post(CHAT, json={**many, "x": ["ab"] * 90_000})
-        assert (status, content["error"]["code"]) == (413, "body_too_complex"), "it never finds room"
+        assert (status, content["error"]["code"]) == (413, "body_too_large"), "it never finds room"
+
+
+async def test_a_body_that_goes_on_in_other_words_is_counted_once_more(narrow: Served) -> None:
+    """A route's with its model's name, and a stream's with the question for its usage."""
+    async with engine("slow") as slow:
+        way = KnownRoute(name="way", project="default", models=["slow"])
+        await narrow.serve(
+            served("slow", slow.url),
+            providers=[provider("cloud", slow.url, ProviderModel(name="far", upstream_name="slow"))],
+            routes=[way],
+        )
+        for asked, copies in (
+            ({"model": "slow"}, 0),
+            ({"model": "way"}, 1),
+            ({"model": "far"}, 1),
+            ({"model": "slow", "stream": True}, 1),
+            ({"model": "slow", "stream": True, "stream_options": {"include_usage": True}}, 0),
+            ({"model": "way", "stream": True}, 2),
+        ):
+            slow.go_on.clear()
+            before = len(slow.bodies)
+            async with aiohttp.ClientSession(narrow.gateway.url) as session:
+                whole = {**asked, "messages": [{"role": "user", "content": LARGE}]}
+                headers = {"authorization": f"Bearer {MEMBER}"}
+                under_way = asyncio.create_task(session.post(CHAT, json=whole, headers=headers))
+                await _until_asked(slow, before + 1)
+                async with session.get("/metrics") as answer:
+                    held = float((await answer.text()).partition("\nimts_gateway_bodies_bytes ")[2].split()[0])
+                assert held // len(LARGE) == 2 + copies
+                slow.go_on.set()
+                assert await (await under_way).read()
 
 
 async def test_a_body_that_never_finds_room_is_too_large(narrow: Served) -> None:

@@ -13,9 +13,10 @@ from inference_service.gateway.accounts import Accounts, Bill
 from inference_service.gateway.directory import DEFAULT_PROJECT, Caller, Directory, Model, may_ask
 from inference_service.gateway.errors import Cut, Refusal
 from inference_service.gateway.exchange import passed_up
+from inference_service.gateway.holding import SMALL_BYTES
 from inference_service.gateway.orders import Order
 from inference_service.gateway.reply import Reply
-from inference_service.gateway.requests import CallerGone, Incoming, TooLong
+from inference_service.gateway.requests import Asked, CallerGone, Incoming, TooLong
 from inference_service.gateway.router import NO_MODEL, Router
 from inference_service.gateway.tracing import NO_SPAN, Tracing, answered
 from inference_service.gateway.tries import Course, Tries
@@ -78,6 +79,8 @@ class Door:
             raise _in_background()
         routed = self._router.routes(caller, asked.model)
         model = None if routed else self._directory.find(caller, asked.model)
+        if len(body) > SMALL_BYTES:
+            _hold_copies(incoming, asked, renamed=model is None or bool(model.offers))
         told = passed_up(headers, identity)
         order = Order(path, told, body, asked.content, asked.stream, asked.model, identity.decode(), bool(routed))
         project = routed[0] if routed else caller.bound or (model and model.project) or DEFAULT_PROJECT
@@ -176,6 +179,14 @@ class Door:
             names = _named(told)
         found = (self._directory.find_if_there(caller, name) for name in names)
         return (model, *(other for other in found if other is not None and other is not model))
+
+
+def _hold_copies(incoming: Incoming, asked: Asked, *, renamed: bool) -> None:
+    """With the name of a route's model, or what a provider calls it, and with the question for a stream's usage."""
+    if renamed:
+        incoming.copies(asked.body)
+    if asked.stream and not bodies.asks_usage(asked.content):
+        incoming.copies(asked.body)
 
 
 def _in_background() -> Refusal:

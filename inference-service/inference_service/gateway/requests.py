@@ -9,7 +9,7 @@ import orjson
 
 from inference_service.gateway.errors import Refusal
 from inference_service.gateway.holding import SMALL_BYTES, Holding
-from inference_service.gateway.weighing import parsed_bytes, too_many_parts
+from inference_service.gateway.weighing import parsed_bytes
 
 LENGTH_DIGITS = 20
 """Of a length in 64 bits, before which there may be thousands of zeros."""
@@ -88,7 +88,7 @@ class Incoming:
         if not self.complete:
             body = await self._collect_on(bytearray(body), largest)
         if len(body) > SMALL_BYTES:
-            await self._hold_parsed(body)
+            self._take(len(body) + await parsed_bytes(body))
         return body
 
     async def _collect_on(self, body: bytearray, largest: int) -> bytes:
@@ -103,13 +103,14 @@ class Incoming:
         if size > SMALL_BYTES:
             self._take(size)
 
-    async def _hold_parsed(self, body: bytes) -> None:
-        size = len(body) + await parsed_bytes(body)
-        if size > self._holding.most:
-            raise too_many_parts()
-        self._take(size)
+    def copies(self, body: bytes) -> None:
+        """It goes on in other words, beside those in which it came."""
+        self._take(self._held + len(body))
 
     def _take(self, size: int) -> None:
+        if size > self._holding.most:
+            message = "The body takes more memory than the gateway has for all requests: send less."
+            raise Refusal(413, message, code="body_too_large")
         self._holding.take(size - self._held)
         self._held = size
 

@@ -29,19 +29,15 @@ async def parsed_bytes(body: bytes) -> int:
     if parts > MOST_PARTS_BYTES:
         parts = await asyncio.to_thread(_parts_around_texts, body)
         if parts > MOST_PARTS_BYTES:
-            raise too_many_parts()
+            message = (
+                "The body has too many texts, numbers, lists and objects to be held in memory: send them in several"
+                " requests."
+            )
+            raise Refusal(413, message, code="body_too_complex")
     size = parts + _texts(body)
     if len(body) > _AT_ONCE:
         await asyncio.sleep(0)  # others may run before it is parsed
     return size
-
-
-def too_many_parts() -> Refusal:
-    return Refusal(
-        413,
-        "The body has too many texts, numbers, lists and objects to be held in memory: send them in several requests.",
-        code="body_too_complex",
-    )
 
 
 def _pieces(body: bytes) -> list[Bytes]:
