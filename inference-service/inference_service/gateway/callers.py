@@ -366,10 +366,12 @@ class CallerConnection(asyncio.Protocol):
             self.read_on()
 
     def read_on(self) -> None:
-        """Unless there is enough to do: what waits behind an unanswered request stays unread."""
+        """Unless there is enough to do: what waits behind an unanswered request stays unread. What is not answered any
+        more is read all the same: a connection that is closed with something unread is reset, and its answers lost."""
         reading = self._reading
         enough = reading is not None and not reading.arrived and reading.size > UNREAD_BYTES
         enough = enough or (self._answering is not None and bool(self._waiting))
+        enough = enough and not self._full
         if enough != self._read_paused and not self.lost:
             self._read_paused = enough
             if enough:
