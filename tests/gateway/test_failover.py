@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from imts_shared.contracts.providers import ProviderModel
+from imts_shared.contracts.providers import ProviderKind, ProviderModel
 from tests.conftest import free_port
 from tests.gateway.conftest import Served
 from tests.gateway.engines import STREAM_HEAD, Wire, chunk, engine, event, refusing, wire
@@ -145,6 +145,20 @@ async def test_one_that_rests_is_not_waited_for_where_another_model_can_answer(d
             alone = await door.gateway.post(CHAT, json={"model": "resting"}, headers={"x-imts-fallbacks": "none"})
             assert alone[0] == 500
         assert len(bad.asked_at) == before + 3
+
+
+async def test_what_one_cannot_say_is_not_the_reason_where_another_fails(door: Served) -> None:
+    """Anthropic's messages have no `n`; who is told that would not try again."""
+    async with answering((500, {})) as bad:
+        for url, found in ((bad.url, 500), (refusing(), 503)):
+            both = [
+                provider("messages", refusing(), "two-ways", kind=ProviderKind.anthropic),
+                provider("plain", url, "two-ways"),
+            ]
+            await door.serve(providers=both)
+            asked = {"model": "two-ways", "n": 2, "messages": [{"role": "user", "content": "Hello"}]}
+            statuses = {(await door.gateway.post(CHAT, json=asked))[0] for _ in range(12)}
+            assert statuses == {found}
 
 
 async def test_an_engine_alone_that_rests_is_passed_over_for_another_model(door: Served) -> None:

@@ -89,6 +89,7 @@ class Tries:
         tried: list[Target] = []
         counted = metrics.of_model(model.name)
         said: Said | None = None
+        blamed = False
         full: Full | None = None
         while True:
             waits_from = time.perf_counter()
@@ -118,7 +119,10 @@ class Tries:
                 logger.warning("try lost", model=model.name, upstream=target.replica, problem=str(lost))
                 if not lost.blameless:
                     _leave_alone(target, lost)
-                said = lost.said or said
+                    # that another cannot take the request is no reason where this one could have
+                    said, blamed = lost.said or (said if blamed else None), True
+                elif not blamed:
+                    said = lost.said or said
                 tried.append(target)
                 if len(tried) >= self._most:
                     raise _Spent(len(tried), lost, said) from None
