@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from tests.conftest import free_port
+from tests.gateway.platform_side import serving
 
 Wire = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -148,3 +149,22 @@ def reset(writer: asyncio.StreamWriter) -> None:
 def refusing() -> str:
     """An address where nobody listens."""
     return f"http://127.0.0.1:{free_port()}"
+
+
+@contextlib.asynccontextmanager
+async def saying(body: bytes, status: int = 200) -> AsyncIterator[tuple[str, list[Any]]]:
+    asked: list[Any] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        return web.Response(body=body, status=status, content_type="application/json")
+
+    port = free_port()
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    async with serving(app, port):
+        yield f"http://127.0.0.1:{port}", asked
+
+
+def said(**usage: int) -> bytes:
+    return orjson.dumps({"choices": [{"message": {"role": "assistant", "content": "x"}}], "usage": usage})

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -28,37 +27,17 @@ from inference_service.gateway.learners import Learners
 from inference_service.gateway.ledger import Ledger
 from inference_service.gateway.orders import Order
 from inference_service.gateway.quota import Full, Grant, Kind, Quota, Scopes
-from inference_service.gateway.redaction import redacted, redacted_content
 from inference_service.gateway.router import Router, _bounded
 from inference_service.gateway.targets import Offer as OfferedBy
 from inference_service.gateway.targets import Prices, Provided, Target
 from inference_service.routing.decision import Offer, Outcome
 from tests.conftest import free_port
 from tests.gateway.conftest import Served
-from tests.gateway.engines import STREAM_HEAD, chunk, engine, event, refusing, wire
+from tests.gateway.engines import STREAM_HEAD, chunk, engine, event, refusing, said, saying, wire
 from tests.gateway.platform_side import ADMIN, KEYS, MEMBER, OTHER, provider, served, serving
 from tests.gateway.test_bad_input import _resident
 
 CHAT = "/v1/chat/completions"
-
-
-@contextlib.asynccontextmanager
-async def saying(body: bytes, status: int = 200) -> AsyncIterator[tuple[str, list[Any]]]:
-    asked: list[Any] = []
-
-    async def answer(request: web.Request) -> web.Response:
-        asked.append(await request.json())
-        return web.Response(body=body, status=status, content_type="application/json")
-
-    port = free_port()
-    app = web.Application()
-    app.router.add_post("/{path:.*}", answer)
-    async with serving(app, port):
-        yield f"http://127.0.0.1:{port}", asked
-
-
-def _said(**usage: int) -> bytes:
-    return json.dumps({"choices": [{"message": {"role": "assistant", "content": "x"}}], "usage": usage}).encode()
 
 
 async def test_trailers_without_end_take_no_memory(door: Served) -> None:
@@ -74,7 +53,7 @@ async def test_trailers_without_end_take_no_memory(door: Served) -> None:
 
 
 async def test_an_upstream_that_lies_about_its_tokens_is_not_believed(door: Served) -> None:
-    async with saying(_said(prompt_tokens=5 * 10**15, completion_tokens=1)) as (url, _):
+    async with saying(said(prompt_tokens=5 * 10**15, completion_tokens=1)) as (url, _):
         await door.serve(providers=[provider("liar", url, "tiny")])
         assert (await door.gateway.chat("tiny"))[0] == 200
         used = (await door.used(1))["tiny", "liar"]
@@ -165,64 +144,6 @@ def test_news_of_other_things_leave_what_is_learned_and_held() -> None:
     assert after.stats()["models"][0]["quality"] == 1.0
 
 
-@pytest.mark.parametrize(
-    "text", ["eyJ-" * 60_000, "a@" * 100_000, "1" * 200_000, "://" + "a:" * 60_000, "secret-" * 30_000]
-)
-def test_nothing_takes_long_to_redact(text: str) -> None:
-    begun = time.process_time()
-    redacted(text)
-    assert time.process_time() - begun < 2
-
-
-@pytest.mark.parametrize(
-    "piece",
-    [
-        *(
-            "令eyJaaaaaaaa.bbbbbbbb.",
-            "密码",
-            "密码是",
-            "密码：a ",
-            "password是",
-            "passwort is ",
-            "api key ",
-            "token:",
-            "pass=",
-        ),
-        *('password:"', "token='", "authorization: bearer ", "a" * 40 + " ", "x_" * 20 + "pass ", "basic " + "a" * 12),
-        *("ü@", "a@a.", "a.", "@", "tel ", "tel 1", "phone(", "0170 ", "1 ", "1-", "+1 ", "4111 ", "DE89 ", "078-05-"),
-        *("sk-", "sk-a ", "a", "{", "[", '\\"', "-----BEGIN PRIVATE KEY"),
-    ],
-)
-def test_a_megabyte_takes_no_longer_than_its_length(piece: str) -> None:
-    text = (piece * (2**20 // len(piece) + 1))[: 2**20]
-    begun = time.process_time()
-    redacted(text)
-    assert time.process_time() - begun < 2
-
-
-def test_many_names_and_texts_within_texts_take_no_longer_either() -> None:
-    nested = "[1]"
-    for _ in range(16):
-        nested = json.dumps([nested])
-    names = {f"k{number}": [number, "ab"] for number in range(15_000)}
-    begun = time.process_time()
-    redacted_content({"nested": nested, "names": names, "alike": {f"a{n}@b.example": n for n in range(15_000)}})
-    assert time.process_time() - begun < 2
-
-
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ('{"password": "hunter2secret", "a": 1}', '{"[password]", "a": 1}'),
-        ("aws_secret_access_key=abcdef0123", "[password]"),
-        ("github_pat_11ABCDEFG0123456789abcdef", "[key]"),
-        ("(555) 123-4567 or 138-0013-8000", "[phone] or [phone]"),
-    ],
-)
-def test_other_spellings_are_redacted_too(text: str, left: str) -> None:
-    assert redacted(text) == left
-
-
 def test_a_request_is_guessed_with_all_that_it_asks_for() -> None:
     assert answers_asked({"n": 64}) == 64
     assert answers_asked({"prompt": ["a"] * 500, "n": 2}) == 1_000
@@ -232,7 +153,7 @@ def test_a_request_is_guessed_with_all_that_it_asks_for() -> None:
 
 
 async def test_many_answers_that_nobody_bounded_do_not_overrun_a_budget(door: Served) -> None:
-    async with saying(_said(prompt_tokens=20, completion_tokens=3_000)) as (url, _):
+    async with saying(said(prompt_tokens=20, completion_tokens=3_000)) as (url, _):
         limits = KnownProject(name="default", limits=Limits(token_budget=50_000))
         await door.serve(served("tiny", url), projects=[limits])
         answers = await asyncio.gather(*(door.gateway.chat("tiny") for _ in range(60)))

@@ -1,6 +1,7 @@
 """What is taken out of a request before it is kept, in the languages that people write, and what stays."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -136,3 +137,61 @@ def test_names_and_what_they_confess(content: Any, left: Any) -> None:
 )
 def test_other_fields_keep_what_they_say(content: Any) -> None:
     assert json.dumps(redacted_content(content)) == json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    "text", ["eyJ-" * 60_000, "a@" * 100_000, "1" * 200_000, "://" + "a:" * 60_000, "secret-" * 30_000]
+)
+def test_nothing_takes_long_to_redact(text: str) -> None:
+    begun = time.process_time()
+    redacted(text)
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *(
+            "令eyJaaaaaaaa.bbbbbbbb.",
+            "密码",
+            "密码是",
+            "密码：a ",
+            "password是",
+            "passwort is ",
+            "api key ",
+            "token:",
+            "pass=",
+        ),
+        *('password:"', "token='", "authorization: bearer ", "a" * 40 + " ", "x_" * 20 + "pass ", "basic " + "a" * 12),
+        *("ü@", "a@a.", "a.", "@", "tel ", "tel 1", "phone(", "0170 ", "1 ", "1-", "+1 ", "4111 ", "DE89 ", "078-05-"),
+        *("sk-", "sk-a ", "a", "{", "[", '\\"', "-----BEGIN PRIVATE KEY"),
+    ],
+)
+def test_a_megabyte_takes_no_longer_than_its_length(piece: str) -> None:
+    text = (piece * (2**20 // len(piece) + 1))[: 2**20]
+    begun = time.process_time()
+    redacted(text)
+    assert time.process_time() - begun < 2
+
+
+def test_many_names_and_texts_within_texts_take_no_longer_either() -> None:
+    nested = "[1]"
+    for _ in range(16):
+        nested = json.dumps([nested])
+    names = {f"k{number}": [number, "ab"] for number in range(15_000)}
+    begun = time.process_time()
+    redacted_content({"nested": nested, "names": names, "alike": {f"a{n}@b.example": n for n in range(15_000)}})
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('{"password": "hunter2secret", "a": 1}', '{"[password]", "a": 1}'),
+        ("aws_secret_access_key=abcdef0123", "[password]"),
+        ("github_pat_11ABCDEFG0123456789abcdef", "[key]"),
+        ("(555) 123-4567 or 138-0013-8000", "[phone] or [phone]"),
+    ],
+)
+def test_other_spellings_are_redacted_too(text: str, left: str) -> None:
+    assert redacted(text) == left

@@ -12,8 +12,10 @@ from imts_shared.contracts.providers import ProviderModel
 from imts_shared.contracts.serving import KnownKey
 from inference_service.gateway.bodies import answers_asked, guessed_prompt, guessed_tokens
 from tests.gateway.conftest import Served
+from tests.gateway.engines import said, saying
 from tests.gateway.platform_side import KEYS, known, provider, served
-from tests.gateway.test_led_astray import CHAT, _said, saying
+
+CHAT = "/v1/chat/completions"
 
 
 def only(key: str, **limits: Any) -> list[KnownKey]:
@@ -63,7 +65,7 @@ def test_digits_and_pictures_by_address_are_guessed_as_what_they_take() -> None:
 
 
 async def test_two_bounds_of_an_answer_overrun_no_budget(door: Served) -> None:
-    async with saying(_said(prompt_tokens=20, completion_tokens=4_000)) as (url, _):
+    async with saying(said(prompt_tokens=20, completion_tokens=4_000)) as (url, _):
         await door.serve(served("twofold", url), keys=only("sk-twofold", token_budget=50_000))
         asked = {"model": "twofold", "max_tokens": 4_000, "max_completion_tokens": 1}
         answers = await asyncio.gather(*(door.gateway.post(CHAT, "sk-twofold", json=asked) for _ in range(40)))
@@ -74,7 +76,7 @@ async def test_two_bounds_of_an_answer_overrun_no_budget(door: Served) -> None:
 
 
 async def test_a_burst_of_long_answers_of_an_unknown_model_overruns_no_budget(door: Served) -> None:
-    async with saying(_said(prompt_tokens=20, completion_tokens=20_000)) as (url, _):
+    async with saying(said(prompt_tokens=20, completion_tokens=20_000)) as (url, _):
         await door.serve(served("never-heard", url), keys=only("sk-burst", token_budget=300_000))
         answers = await asyncio.gather(*(door.gateway.chat("never-heard", key="sk-burst") for _ in range(60)))
         answered = sum(status == 200 for status, _ in answers)
@@ -86,10 +88,10 @@ async def test_a_burst_of_long_answers_of_an_unknown_model_overruns_no_budget(do
 async def test_a_long_answer_of_one_key_locks_no_other_out(door: Served) -> None:
     """Neither of a rate nor of a budget, of tokens or of money, that is smaller than what that answer took."""
     model = ProviderModel(name="talker", input_price=1, output_price=20)
-    async with saying(_said(prompt_tokens=20, completion_tokens=30_000)) as (url, _):
+    async with saying(said(prompt_tokens=20, completion_tokens=30_000)) as (url, _):
         await door.serve(providers=[provider("cloud", url, model)])
         assert (await door.gateway.chat("talker"))[0] == 200
-    async with saying(_said(prompt_tokens=20, completion_tokens=10)) as (url, _):
+    async with saying(said(prompt_tokens=20, completion_tokens=10)) as (url, _):
         for limits in ({"tokens_per_minute": 20_000}, {"token_budget": 25_000}, {"money_budget": 0.25}):
             key = f"sk-quiet-{next(iter(limits))}"
             await door.serve(providers=[provider("cloud", url, model)], keys=only(key, **limits))
@@ -99,7 +101,7 @@ async def test_a_long_answer_of_one_key_locks_no_other_out(door: Served) -> None
 
 
 async def test_a_budget_that_would_not_suffice_says_so(door: Served) -> None:
-    async with saying(_said(prompt_tokens=20, completion_tokens=2_000)) as (url, asked):
+    async with saying(said(prompt_tokens=20, completion_tokens=2_000)) as (url, asked):
         await door.serve(served("ending", url), keys=only("sk-ending", token_budget=21_000))
         statuses = [(await door.gateway.post(CHAT, "sk-ending", json={"model": "ending"}))[0] for _ in range(12)]
         spent = 2_020 * statuses.count(200)

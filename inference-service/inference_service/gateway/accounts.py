@@ -87,26 +87,23 @@ class Accounts:
         project = self._directory.project(bill.project)
         if project is not None and project.request_log == RequestLog.full:
             reply.keep()
-        caller = bill.caller
-        scopes = self._quota.scopes(caller.key_id, caller.limits, bill.project, project.limits if project else None)
+        limits = (bill.caller.limits, project.limits if project else None)
+        scopes = self._quota.scopes(bill.caller.key_id, limits[0], bill.project, limits[1])
         if scopes is not None:
-            limits = [one for one in (caller.limits, project.limits if project else None) if one is not None]
-            tokens, money = self._guessed(bill, models, limits)
-            await self._take(bill, scopes, tokens, money)
+            tokens, money = self._guessed(bill, models, [one for one in limits if one is not None])
+            try:
+                bill.grants.append(await self._granted(scopes, tokens, money))
+            except Refusal:
+                bill.refused = True
+                raise
             reply.will_tell(lambda: rate_headers(scopes))
 
     async def admit_question(self, caller: Caller, project: str) -> None:
         """One that no model is asked: it counts as a request, and takes no tokens and no money."""
         found = self._directory.project(project)
         scopes = self._quota.scopes(caller.key_id, caller.limits, project, found.limits if found else None)
-        if scopes is None:
-            return
-        try:
-            grant = self._quota.try_admit(scopes, 0, 0) or await self._quota.admit(scopes, 0, 0)
-        except Refusal as refusal:
-            metrics.LIMITED.labels(refusal.code or "").inc()
-            raise
-        grant.settle(0, 0)
+        if scopes is not None:
+            (await self._granted(scopes, 0, 0)).settle(0, 0)
 
     def _guessed(self, bill: Bill, models: Sequence[Model], limits: Sequence[Limits]) -> tuple[int, float]:
         """Tokens and money. An answer that its caller bounds by nothing may be as long as the longest that his key has
@@ -137,13 +134,11 @@ class Accounts:
         if len(self._longest) > MOST_LENGTHS:
             del self._longest[next(iter(self._longest))]
 
-    async def _take(self, bill: Bill, scopes: Scopes, tokens: float, money: float) -> None:
-        grant = self._quota.try_admit(scopes, tokens, money)
+    async def _granted(self, scopes: Scopes, tokens: float, money: float) -> Grant:
         try:
-            bill.grants.append(grant or await self._quota.admit(scopes, tokens, money))
+            return self._quota.try_admit(scopes, tokens, money) or await self._quota.admit(scopes, tokens, money)
         except Refusal as refusal:
             metrics.LIMITED.labels(refusal.code or "").inc()
-            bill.refused = True
             raise
 
     def settle(self, bill: Bill, course: Course, reply: Reply) -> None:

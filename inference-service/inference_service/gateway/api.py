@@ -16,7 +16,7 @@ from inference_service.gateway.door import Door
 from inference_service.gateway.elsewhere import Elsewhere
 from inference_service.gateway.errors import Cut, Refusal
 from inference_service.gateway.learners import Learners
-from inference_service.gateway.orders import Order
+from inference_service.gateway.orders import CHAT, Order
 from inference_service.gateway.replay import EvaluateRequest, Replay
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.requests import Incoming, read_json
@@ -26,7 +26,6 @@ from inference_service.gateway.within import Given, Heard
 
 _Asked = TypeVar("_Asked", bound=Request)
 SMALL_BODY_SECONDS = 30.0
-CHAT = "/v1/chat/completions"
 ANALYZE = "/api/routing/analyze"
 ANALYZE_BYTES = 8 * 2**20
 """A query of as many characters as it may have, however they are written."""

@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 
 from inference_service.gateway.answers import Garbled
+from inference_service.gateway.orders import CHAT
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+COMPLETIONS = "/v1/completions"
 STREAMED = frozenset({CHAT, COMPLETIONS, "/v1/responses"})
 """Paths whose callers read events where they ask for a stream."""
 

@@ -47,8 +47,8 @@ class Said:
 
 
 class Lost(Exception):
-    """`refused`: nobody took the connection, so the upstream has seen nothing of the request. `again`: it is to be
-    asked in other words. `blameless`: it is well, and said no to this request."""
+    """`refused`: nobody took the connection, so the upstream has seen nothing of the request. `again`: its connection
+    was no longer there, and it may be asked over another one. `blameless`: it is well, and said no to this request."""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from inference_service.gateway.connection import Broken, Connection, Unreachable
 from inference_service.gateway.connections import Connections
 from inference_service.gateway.counting import BYTES_A_TOKEN, Tokens
 from inference_service.gateway.errors import Cut, Headers, Lost, Refusal, Said, error_content
-from inference_service.gateway.orders import Order, Speech, Streamed
+from inference_service.gateway.orders import CHAT, Order, Speech, Streamed
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.speech import speech
 from inference_service.gateway.targets import Target
@@ -34,9 +34,8 @@ TAIL_BYTES = 16 * 2**10
 ELSEWHERE = frozenset({408, 429, 500, 502, 503, 504, 529})
 """It could not, and has said nothing else: another may."""
 AGAINST_THE_REQUEST = frozenset({400, 404, 405, 413, 415, 422})
-CHAT = "/v1/chat/completions"
 _NOT_THERE = frozenset({404, 405, 501})
-"""On another path than this, which all have, it may not have the path: nothing is wrong with it."""
+"""On another path than that of chats, which all have, it may not have the path: nothing is wrong with it."""
 _OURS = frozenset({401, 402, 403, 404})
 """What a provider says of our key, our account, or our name for its model: nothing that the caller could mend."""
 

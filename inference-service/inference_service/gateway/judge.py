@@ -18,7 +18,7 @@ from inference_service.gateway.counting import Tokens, tokens
 from inference_service.gateway.directory import Directory
 from inference_service.gateway.errors import Lost, Refusal
 from inference_service.gateway.exchange import request_head
-from inference_service.gateway.orders import Order, Speech
+from inference_service.gateway.orders import CHAT, Order, Speech
 from inference_service.gateway.speech import speech
 from inference_service.gateway.targets import Target
 from inference_service.gateway.waiting import Waiting
@@ -27,7 +27,6 @@ from inference_service.routing.content import asked
 from inference_service.routing.decision import Decision
 from inference_service.routing.features import Features
 
-PATH = "/v1/chat/completions"
 LARGEST_ANSWER = 64 * 2**10
 
 
@@ -61,14 +60,14 @@ class Judge:
 
     async def _said(self, of: OnBehalf, name: str, messages: list[dict[str, Any]]) -> str:
         model = self._directory.find(of.caller, name)
-        target = await self._waiting.target(model, PATH, patient=False)
+        target = await self._waiting.target(model, CHAT, patient=False)
         body: dict[str, Any] = {
             "model": name,
             "messages": messages,
             "max_tokens": judging.ANSWER_TOKENS,
             "temperature": 0,
         }
-        order = Order(PATH, {"content-type": "application/json"}, orjson.dumps(body), body, False, name, "judge")
+        order = Order(CHAT, {"content-type": "application/json"}, orjson.dumps(body), body, False, name, "judge")
         told = speech(order, target)
         given = guessed_prompt(order.body)
         claim = await self._claims.claim(of, name, target, given, judging.ANSWER_TOKENS)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from inference_service.gateway import bodies
 from inference_service.gateway.counting import Tokens
 
+CHAT = "/v1/chat/completions"
 _MAKES_NOTHING = frozenset({"/v1/embeddings", "/v1/tokenize", "/v1/detokenize"})
 """Paths whose answers hold no tokens that a model made."""
 
