@@ -21,6 +21,8 @@ UNKNOWN_ROWS: Final = 4096
 UNKNOWN_AT_MOST: Final = 32
 LEAST_SQUARE: Final = 300.0
 """A text of one or two known tokens tells little: its evidence is not blown up beyond this."""
+LEAST_VOTES: Final = 4.0
+"""Two of the commonest words have so many."""
 STEPS: Final = 12
 PACE: Final = 0.5
 CORRECTIONS_KEPT: Final = 500
@@ -63,8 +65,9 @@ class Classifier:
         self._unknown: dict[int, int] = {}
         """The corrected rows of unknown tokens, as the table holds those of known ones."""
 
-    def read(self, piece: str, language: str | None = None) -> Reading:
-        """`language` where the script tells it already; of Cyrillic it tells no more than that."""
+    def read(self, piece: str, language: str | None = None, beside: str | None = None) -> Reading:
+        """`language` where the script tells it already; of Cyrillic it tells no more than that. `beside`: of another
+        script beside Latin letters, which are names and terms unless they say enough themselves."""
         table, weights = self._table, self._tokens.get
         found = tokens(piece)
         total = sum(filter(None, map(weights, found)), table.nothing)
@@ -80,6 +83,9 @@ class Classifier:
         confidence = max(domains)
         if language is None:
             language = self._most_votes(sums, self._at_language, self._at_cyrillic)
+            votes = max(sums[self._at_language : self._at_cyrillic]) - MIDDLE
+            if beside is not None and votes < LEAST_VOTES * ONE:
+                language = beside
         elif language == "ru":
             language = self._most_votes(sums, self._at_cyrillic, self._at_square)
         domain = self.domains[domains.index(confidence)]

@@ -105,7 +105,7 @@ class Extractor:
     def _of(self, text: str, characters: int, tools: list[Any], structured: bool) -> Features:
         piece = sample(text)
         letters = script(piece)
-        reading = self.classifier.read(piece, letters and letters.language)
+        reading = self.classifier.read(piece, letters and letters.language, letters and letters.wide_language)
         simple, medium, hard = reading.complexities
         complexity = medium / 2 + hard
         size = estimated_tokens(characters, piece, letters)

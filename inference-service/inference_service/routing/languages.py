@@ -44,6 +44,8 @@ def evidence(examples: Iterable[Example], words: Iterable[tuple[str, str]]) -> E
     for example in examples:
         if example.language in listed:
             for token in filter(_is_word, tokens(example.text)):
+                if len(token) == 1 and token not in listed[example.language]:
+                    continue  # one letter is a word only where it is listed as one
                 times[example.language][token] += SEEN_BEGINNING if token.endswith("-") else SEEN
     names = tuple(sorted(listed, key=lambda name: (name in CYRILLIC, name not in FIRST, name)))
     of: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(names))

@@ -104,8 +104,17 @@ class Script(NamedTuple):
         if most <= self.latin:
             return None
         if most == 3 * self.wide:
-            return "ja" if self.kana * 8 > self.wide else "zh"
+            return self._of_wide
         return "ko" if most == 3 * self.hangul else "ru" if most == self.cyrillic else "other"
+
+    @property
+    def wide_language(self) -> str | None:
+        """Of the wide characters, where there is a word of them."""
+        return self._of_wide if self.wide >= 2 else None
+
+    @property
+    def _of_wide(self) -> str:
+        return "ja" if self.kana * 8 > self.wide else "zh"
 
 
 def script(piece: str) -> Script | None:
