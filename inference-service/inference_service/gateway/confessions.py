@@ -29,7 +29,7 @@ CONFESSED = re.compile(
     rf"(?i)(?<![A-Za-z0-9_-])(?P<name>[A-Za-z0-9_-]{{0,40}}(?:{_NAMES}))(?![A-Za-z0-9_])"
     rf"{_QUOTES}\s{{0,8}}[:=：＝]{_QUOTES}\s{{0,8}}[\"'`]?(?P<value>{_VALUE})"
 )
-PASSED = re.compile(r"(?<![A-Za-z0-9_-])(?:[A-Za-z0-9_-]{0,40}[_-])?pass=[\"']?(?P<value>[^\s\"',;&]{6,512})")
+PASSED = re.compile(r"(?i)(?<![A-Za-z0-9_-])(?:[A-Za-z0-9_-]{0,40}[_-])?pass=[\"']?(?P<value>[^\s\"',;&]{6,512})")
 SAID = re.compile(
     rf"(?i)(?:{_CHINESE}|(?<![A-Za-z0-9_-])(?:{_NAMES})(?=\s?[是为為は]))[\"'`*”」』]?\s{{0,8}}"
     rf"(?P<link>[:：=＝]|是|为|為|は)?\s{{0,8}}[\"'`*“‘「『]?(?P<value>{_ASCII_VALUE})"

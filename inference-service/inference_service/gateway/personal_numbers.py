@@ -8,7 +8,9 @@ _ISSUED = re.compile(
 )
 """By whom cards are issued, and how long theirs are: a time in milliseconds passes Luhn's check as well, one in ten."""
 _MOBILE = re.compile(r"1(?:3\d|4[5-9]|5[0-35-9]|6[2567]|7[0-8]|8\d|9[0-35-9])\d{8}")
-_DATE = re.compile(r"(?:19|20)\d\d[ /-]?(?:0[1-9]|1[0-2])[ /-]?(?:0[1-9]|[12]\d|3[01])(?:\D|$)")
+_YEAR, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|[12]\d|3[01])"
+_YEAR_FIRST = rf"{_YEAR}[ /-]?(?:0[1-9]|1[0-2])[ /-]?(?:0[1-9]|[12]\d|3[01])"
+_DATE = re.compile(rf"(?:{_YEAR_FIRST}|{_DAY}[/.-]{_DAY}[/.-]{_YEAR}|{_YEAR} ?- ?{_YEAR})(?:\D|$)")
 _DIALLED = re.compile(r"\+?[\d ()/.-]{7,30}")
 _MEASURED = re.compile(
     r"(?:^|_)(?:at|bytes?|count|created|duration|flops|free|ids?|length|limit|max|memory|min|ms|ns|offset|param(?:eter)?s?"
@@ -22,7 +24,8 @@ PHONE = (
 """How texts name them."""
 _ENDS = (
     *("phone", "phones", "phonenumber", "phonenumbers", "phoneno", "mobile", "mobilenumber", "mobil", "handy", "fax"),
-    *("telefon", "nummer", "faxnumber", "telno", "手机", "手机号", "手机号码", "手機", "手機號碼", "电话", "电话号码"),
+    *("telefon", "telefonnummer", "handynummer", "mobilnummer", "rufnummer", "faxnummer", "faxnumber", "telno"),
+    *("手机", "手机号", "手机号码", "手機", "手機號碼", "电话", "电话号码"),
     *("電話", "電話番号", "電話號碼", "携帯番号", "座机", "传真"),
 )
 
