@@ -11,10 +11,11 @@ import pytest
 from aiohttp import web
 
 from imts_shared.contracts.routes import Candidate, DecisionLine, DecisionPage, Feedback, Result, RouteSettings
+from imts_shared.contracts.serving import KnownProject
 from inference_service.gateway import reckoning, replay
 from inference_service.routing.features import Extractor
 from tests.gateway.conftest import Served, gateway_process
-from tests.gateway.platform_side import MEMBER, Platform, platform
+from tests.gateway.platform_side import ADMIN, MEMBER, Platform, platform
 
 EVALUATE = "/api/routing/evaluate"
 BEGUN = datetime(2026, 10, 1, tzinfo=UTC)
@@ -82,9 +83,20 @@ async def test_policies_are_valued_on_all_pages_with_the_callers_key(door: Serve
     assert values["fixed:bad"] == pytest.approx(0.2, abs=0.06)
     assert [one.get("cursor") for one in asked] == [None, "500"]
     assert {one["authorization"] for one in asked} == {f"Bearer {MEMBER}"}
+    assert {one["project"] for one in asked} == {"default"}
     assert asked[0]["from"].startswith("2026-10-01T00:00:00")
     status, content, _ = await door.gateway.post(EVALUATE, json={})
     assert [one["policy"] for one in content["policies"]] == [*reckoning.KNOWN, "fixed:bad", "fixed:good"]
+
+
+async def test_the_decisions_are_of_the_project_that_is_meant(door: Served) -> None:
+    """A key of all projects sees them all, and means `default` where it names none."""
+    await door.serve(projects=[KnownProject(name="default"), KnownProject(name="other")])
+    for told, meant in (({}, "default"), ({"openai-project": "other"}, "other")):
+        asked = paged(door.platform, lines(10))
+        status, content, _ = await door.gateway.post(EVALUATE, ADMIN, json={}, headers=told)
+        assert status == 200, content
+        assert [one["project"] for one in asked] == [meant]
 
 
 async def test_a_model_that_was_never_tried_has_no_value_and_it_is_said_why(door: Served) -> None:

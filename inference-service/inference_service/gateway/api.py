@@ -102,14 +102,10 @@ class Api:
         caller = self._caller(headers)
         body = await incoming.read(headers, NOTE_BYTES, SMALL_BODY_SECONDS)
         asked = _understood(EvaluateRequest, body)
-        _, settings = self._route(caller, asked.route)
-        told = {
-            name.decode(): headers[name].decode("latin-1")
-            for name in (b"authorization", b"openai-project")
-            if name in headers
-        }
+        project, settings = self._route(caller, asked.route)
+        told = {"authorization": headers[b"authorization"].decode("latin-1")}
         with incoming.while_there():
-            found = await self._replay.value(told, asked, settings)
+            found = await self._replay.value(told, project, asked, settings)
         await _json(reply, found)
 
     async def stats(self, headers: Mapping[bytes, bytes], query: str, reply: Reply) -> None:
@@ -213,7 +209,10 @@ class Api:
         heard = Heard()
         inner = Reply(heard, identity)
         kept = {name: value for name, value in headers.items() if name not in {b"content-length", b"content-encoding"}}
-        asked_within = incoming.same_caller(Given(orjson.dumps(content)))
+        try:
+            asked_within = incoming.same_caller(Given(orjson.dumps(content)))
+        except orjson.JSONEncodeError:
+            raise Refusal(400, "messages: nested too deeply: use fewer levels.", code="invalid_json") from None
         try:
             await self._door.serve(CHAT, kept, identity, asked_within, inner)
         except Cut:
@@ -226,19 +225,18 @@ class Api:
         try:
             answer = orjson.loads(heard.whole)
             message = dict(answer["choices"][0]["message"])
-        except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
-            message_told = "The model's answer is no chat completion."
-            raise Refusal(502, message_told, code="engine_failed") from None
-        await _json(
-            reply,
-            {
+            told = {
                 "model": heard.one(b"x-imts-model") or answer.get("model"),
                 "content": message.get("content"),
                 "toolCalls": message.get("tool_calls"),
                 "decisionId": heard.one(b"x-imts-decision-id"),
                 "usage": answer.get("usage"),
-            },
-        )
+            }
+            body = orjson.dumps(told)
+        except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
+            message_told = "The model's answer is no chat completion."
+            raise Refusal(502, message_told, code="engine_failed") from None
+        await reply.whole(200, b"application/json", body)
 
 
 def _offer(offer: Offer) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from inference_service.gateway.learners import Learners
 
 TOLD_SECONDS = 1.0
 """After so long the control plane has heard of a decision that another gateway made just now."""
+MOST_TELLING = 50
 NOT_FOUND, CONFLICT = 404, 409
 
 
@@ -43,7 +44,9 @@ class Elsewhere:
         self._learners.hear(lesson)
 
     def notice(self, feedback: Feedback) -> None:
-        """Nobody waits for what was said."""
+        """Nobody waits for what was said. Of many signs at once some may be lost: each says little."""
+        if len(self._telling) >= MOST_TELLING:
+            return
         task = asyncio.get_running_loop().create_task(self._notice(feedback))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)

@@ -36,9 +36,8 @@ class Hearing:
                 continue
             said = ""
             for place, lesson in enumerate(heard.items):
-                if lesson.gateway != self._life:
+                if lesson.gateway != self._life and self._router.heard(lesson):
                     self._learners.hear(lesson)
-                    self._router.heard(lesson)
                 if place % 20 == 19:
                     await asyncio.sleep(0)
             self.number = heard.number

@@ -42,9 +42,9 @@ class Replay:
         self._busy = False
 
     async def value(
-        self, headers: Mapping[str, str], asked: EvaluateRequest, settings: RouteSettings
+        self, headers: Mapping[str, str], project: str, asked: EvaluateRequest, settings: RouteSettings
     ) -> dict[str, Any]:
-        """With the caller's own key, who sees the decisions of his project."""
+        """With the caller's own key; of the decisions that he sees, those of the project."""
         for policy in asked.policies:
             if policy not in KNOWN and not policy.startswith(FIXED):
                 known = f"{', '.join(KNOWN)} or {FIXED} and a model's name"
@@ -57,7 +57,7 @@ class Replay:
             raise Refusal(429, message, code="evaluation_under_way", headers=told)
         self._busy = True
         try:
-            found = await self._found(headers, asked, settings)
+            found = await self._found(headers, project, asked, settings)
         finally:
             self._busy = False
         if found.declined is not None:
@@ -72,11 +72,13 @@ class Replay:
             )
         return valued
 
-    async def _found(self, headers: Mapping[str, str], asked: EvaluateRequest, settings: RouteSettings) -> Found:
+    async def _found(
+        self, headers: Mapping[str, str], project: str, asked: EvaluateRequest, settings: RouteSettings
+    ) -> Found:
         task = Task(
             url=self._url,
             headers=dict(headers),
-            query=asked.query(),
+            query={**asked.query(), "project": project},
             policies=asked.policies,
             settings=RouteSettings.model_validate(settings.model_dump(include=set(RouteSettings.model_fields))),
             most=MOST,

@@ -230,23 +230,31 @@ class Router:
         return kept, now
 
     def _asked_again(self, key_id: str, asked: str, decision_id: str, at: float) -> str | None:
-        """Remembers that it was asked; the decision before, where the same key asked the same shortly before."""
+        """Remembers that it was asked; the decision before, where the same key asked the same shortly before. What
+        was asked earlier than that, and is heard of later, changes nothing."""
         before = self._asked.pop((key_id, asked), None)
+        if before is not None and before[1] > at:
+            self._asked[key_id, asked] = before
+            return None
         self._asked[key_id, asked] = (decision_id, at)
         if len(self._asked) > REMEMBERED:
             self._asked.popitem(last=False)
         return before[0] if before is not None and at - before[1] <= AGAIN_SECONDS else None
 
-    def heard(self, lesson: Lesson) -> None:
+    def heard(self, lesson: Lesson) -> bool:
         """Of another gateway: what it took of a decision that was made here counts here as taken, and what was asked
-        there may be asked again here."""
+        there may be asked again here. False: it was taken here as well, and is learned already."""
         made = self._made.get(lesson.decision_id)
         if made is not None:
+            rated = lesson.quality is not None and lesson.key_id is not None
+            if (lesson.result is not None and made.reported) or (rated and lesson.key_id in (made.raters or ())):
+                return False
             made.reported = made.reported or lesson.result is not None
             if lesson.key_id is not None and lesson.quality is not None:
                 made.raters = {*(made.raters or ()), lesson.key_id}
         elif lesson.key_id is not None and lesson.asked is not None:
             self._asked_again(lesson.key_id, lesson.asked, lesson.decision_id, lesson.at.timestamp())
+        return True
 
     def finished(
         self,
