@@ -116,15 +116,17 @@ LARGE = orjson.dumps(ANSWER).replace(b"Good day!", b"Good day! " * 500_000)
 )
 async def test_what_is_no_answer_is_asked_elsewhere_however_large_it_is(door: Served, behave: Wire) -> None:
     async with wire(behave) as bad, engine("good") as good:
-        for number in range(6):
+        for number in range(100):
             await door.serve(served("tiny", f"{bad.url}#{number}", f"{good.url}#{number}"))
             status, content = await door.gateway.chat("tiny")
             assert (status, content["model"]) == (200, "good")
+            if bad.asked:
+                break
+        assert bad.asked, "one of the two is taken by chance"
         await door.serve(served("alone", bad.url))
         status, content = await door.gateway.chat("alone")
         assert (status, content["error"]["type"]) == (503, "server_error")
         used = await door.used_at("alone", "deployment", 1)
-    assert bad.asked
     assert used.input_tokens + used.output_tokens == 0
 
 

@@ -110,10 +110,12 @@ async def test_a_key_in_an_errors_headers_and_body_goes_no_further(door: Served)
 )
 async def test_an_error_of_responses_before_anything_else_is_asked_elsewhere(door: Served, said: bytes) -> None:
     async with wire(_stream(b"data: " + said + b"\n\n")) as bad, engine("good") as good:
-        for number in range(6):
+        for number in range(100):
             await door.serve(served("tiny", f"{bad.url}#{number}", f"{good.url}#{number}"))
             assert '"id":"good"' in await _told(door, "/v1/responses")
-    assert bad.asked
+            if bad.asked:
+                return
+    raise AssertionError("one of the two is taken by chance")
 
 
 async def test_a_response_that_failed_is_no_success(door: Served) -> None:
