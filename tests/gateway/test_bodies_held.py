@@ -8,12 +8,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from imts_shared.contracts.providers import ProviderModel
+from imts_shared.contracts.providers import ProviderKind, ProviderModel
 from imts_shared.contracts.serving import KnownRoute
 from inference_service.gateway.holding import Holding
 from inference_service.gateway.requests import Incoming
 from tests.gateway.conftest import Served, gateway_process
-from tests.gateway.engines import Engine, engine
+from tests.gateway.engines import Engine, engine, refusing, wire
 from tests.gateway.platform_side import MEMBER, platform, provider, served
 
 CHAT = "/v1/chat/completions"
@@ -182,3 +182,40 @@ async def test_a_body_that_goes_on_in_other_words_is_counted_once_more(narrow: S
 async def test_a_body_that_never_finds_room_is_too_large(narrow: Served) -> None:
     status, content, _ = await narrow.gateway.post(CHAT, data=b" " * (ROOM + 1))
     assert (status, content["error"]["code"]) == (413, "body_too_large")
+
+
+async def test_its_copy_under_another_name_is_counted(narrow: Served) -> None:
+    async with engine("slow") as slow:
+        await narrow.serve(served("slow", slow.url), served("dead", refusing()))
+        slow.go_on.clear()
+        asked = {"model": "dead", "messages": [{"role": "user", "content": LARGE}]}
+        told = {"x-imts-fallbacks": "slow"}
+        under_way = asyncio.create_task(narrow.gateway.post(CHAT, json=asked, headers=told))
+        await _until_asked(slow, 1)
+        assert b'"slow"' in slow.bodies[0][:40]
+        assert 3 <= await _held(narrow) / len(LARGE) < 3.1
+        slow.go_on.set()
+        assert (await under_way)[0] == 200
+
+
+async def test_what_is_translated_is_counted_once_more(narrow: Served) -> None:
+    coming = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def behave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        coming.set()
+        await go_on.wait()
+        writer.close()
+
+    async with wire(behave) as claude:
+        await narrow.serve(providers=[provider("claude", claude.url, "claude", kind=ProviderKind.anthropic)])
+        under_way = asyncio.create_task(_chat(narrow, "claude"))
+        await coming.wait()
+        assert 4 <= await _held(narrow) / len(LARGE) < 4.1
+        go_on.set()
+        assert (await under_way)[0] == 503
+
+
+async def _held(narrow: Served) -> float:
+    async with aiohttp.ClientSession(narrow.gateway.url) as session, session.get("/metrics") as answer:
+        return float((await answer.text()).partition("\nimts_gateway_bodies_bytes ")[2].split()[0])

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from tests.gateway.conftest import Served
-from tests.gateway.engines import STREAM_HEAD, Wire, chunk, engine, event, refusing, reset, wire
+from tests.gateway.engines import STREAM_HEAD, Wire, chunk, engine, event, refusing, reset, saying, wire
 from tests.gateway.platform_side import MEMBER, served
 
 CHAT = "/v1/chat/completions"
@@ -102,13 +102,15 @@ async def test_another_engine_is_asked_while_the_caller_has_seen_nothing(door: S
         engine("good") as good,
         aiohttp.ClientSession(door.gateway.url, headers={"authorization": f"Bearer {MEMBER}"}) as session,
     ):
-        for number in range(3 if stream else 10):
+        for number in range(100):
             await door.serve(served("tiny", f"{bad.url}#{number}", f"{good.url}#{number}"))
             async with session.post(CHAT, json={"model": "tiny", "stream": stream}) as answer:
                 assert answer.status == 200
                 assert "good" in await answer.text()
-        assert len(good.bodies) == (3 if stream else 10)
-        assert bad.asked > 0 or stream
+            assert len(good.bodies) == number + 1
+            if bad.asked:
+                break
+        assert bad.asked, "one of the two is taken by chance"
 
 
 async def test_an_engine_that_is_gone_is_passed_over_and_then_left_to_rest(door: Served) -> None:
@@ -243,3 +245,43 @@ async def _numbers(door: Served) -> str:
 
 def _number(numbers: str, series: str) -> float:
     return next(float(line.rpartition(" ")[2]) for line in numbers.splitlines() if line.startswith(series))
+
+
+DEEP = b"[" * 600 + b"]" * 600
+
+
+async def test_errors_that_are_nested_deeply_are_errors_like_others(door: Served) -> None:
+    async with saying(b'{"message":%b}' % DEEP, 500) as (url, asked), engine("good") as good:
+        await door.serve(served("nested", url, good.url))
+        assert {(await door.gateway.chat("nested"))[0] for _ in range(8)} == {200}
+        assert len(asked) <= 2
+    async with saying(b'{"message":%b}' % DEEP, 400) as (url, _):
+        await door.serve(served("nested", url))
+        status, content = await door.gateway.chat("nested")
+    assert (status, content["error"]["code"]) == (400, "engine_error")
+    assert content["error"]["message"].startswith('{"message":[[[')
+
+
+async def test_a_plain_chat_that_is_nested_deeply_is_told_so(door: Served) -> None:
+    async with saying(b'{"choices":[{"message":{"content":%b}}]}' % DEEP) as (url, _):
+        await door.serve(served("nested", url))
+        body = b'{"model":"nested","messages":[{"role":"user","content":%b}]}' % DEEP
+        status, content, _ = await door.gateway.post("/api/chat", data=body)
+        assert (status, content["error"]["code"]) == (400, "invalid_json")
+        assert "nested too deeply" in content["error"]["message"]
+        status, content, _ = await door.gateway.post("/api/chat", json={"model": "nested", "message": "Hello"})
+        assert (status, content["error"]["code"]) == (502, "engine_failed")
+
+
+async def test_a_response_that_nobody_keeps_is_told_by_its_field(door: Served) -> None:
+    words = b'{"error": {"message": "Response with id \'resp_1\' not found.", "type": "NotFoundError", "code": 404}}'
+    async with saying(words, 404) as (url, _):
+        await door.serve(served("tiny", url))
+        asked = {"model": "tiny", "input": "x"}
+        _, content, _ = await door.gateway.post("/v1/responses", json=asked)
+        assert (content["error"]["code"], content["error"]["param"]) == ("unsupported_endpoint", "model")
+        asked["previous_response_id"] = "resp_1"
+        status, content, _ = await door.gateway.post("/v1/responses", json=asked)
+    error = content["error"]
+    assert (status, error["code"], error["param"]) == (404, "response_not_found", "previous_response_id")
+    assert error["message"].endswith("Response with id 'resp_1' not found.")

@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from imts_shared.contracts.providers import ProviderKind, ProviderModel
+from imts_shared.contracts.providers import ProviderKind, ProviderModel, UpstreamLimits
 from tests.conftest import free_port
 from tests.gateway.conftest import Served
-from tests.gateway.engines import STREAM_HEAD, Wire, chunk, engine, event, refusing, wire
+from tests.gateway.engines import STREAM_HEAD, Wire, chunk, engine, event, refusing, said, wire
 from tests.gateway.platform_side import MEMBER, provider, served, serving
 
 CHAT = "/v1/chat/completions"
@@ -147,6 +147,76 @@ async def test_one_that_rests_is_not_waited_for_where_another_model_can_answer(d
         assert len(bad.asked_at) == before + 3
 
 
+@pytest.mark.parametrize("in_its_place", ["stopped", "dead"])
+async def test_one_that_rests_is_asked_where_the_other_model_cannot_answer(door: Served, in_its_place: str) -> None:
+    async with answering((500, {}), (200, {})) as once:
+        first = ProviderModel(name="recovering", fallbacks=[in_its_place])
+        await door.serve(
+            served("stopped", state="stopped"),
+            providers=[provider("once", once.url, first), provider("dead", refusing(), "dead")],
+        )
+        answers = [(await door.gateway.chat("recovering"))[0] for _ in range(6)]
+    assert answers == [500, 200, 200, 200, 200, 200]
+
+
+async def test_one_that_is_shown_to_be_well_is_asked_meanwhile_where_nobody_else_can_answer(door: Served) -> None:
+    shown = asyncio.Event()
+    answers = Counter[str]()
+
+    async def behave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers["all"] += 1
+        if answers["all"] == 1:
+            writer.close()
+            return
+        if answers["all"] == 2:
+            await shown.wait()
+        body = said(prompt_tokens=1, completion_tokens=1)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
+        writer.write(body)
+
+    async with wire(behave) as ill:
+        await door.serve(served("stopped", state="stopped"), served("mending", ill.url))
+        told = {"x-imts-fallbacks": "stopped"}
+        assert (await door.gateway.post(CHAT, json={"model": "mending"}, headers=told))[0] == 503
+        await asyncio.sleep(0.6)
+        shows = asyncio.create_task(door.gateway.post(CHAT, json={"model": "mending"}, headers=told))
+        while answers["all"] < 2:
+            await asyncio.sleep(0.01)
+        others = [await door.gateway.post(CHAT, json={"model": "mending"}, headers=told) for _ in range(3)]
+        shown.set()
+        assert [status for status, _, _ in (*others, await shows)] == [200] * 4
+
+
+async def test_an_engine_that_wants_to_be_left_alone_is(door: Served) -> None:
+    async with answering((429, {"retry-after": "30"})) as busy, engine("other") as other:
+        await door.serve(served("pausing", busy.url), served("beside", other.url))
+        told = {"x-imts-fallbacks": "beside"}
+        answers = [await door.gateway.post(CHAT, json={"model": "pausing"}, headers=told) for _ in range(5)]
+        assert {(status, headers["x-imts-model"]) for status, _, headers in answers} == {(200, "beside")}
+        status, content, headers = await door.gateway.post(CHAT, json={"model": "pausing"})
+    assert (status, content["error"]["code"]) == (429, "upstream_rate_limited")
+    assert 25 <= int(headers["retry-after"]) <= 30
+    assert len(busy.asked_at) == 1
+
+
+async def test_upstreams_that_cannot_say_it_are_no_tries(door: Served) -> None:
+    """Anthropic's messages have no `n`: the one upstream that takes it is asked, however many stand before it; and what
+    was never sent counts against no rate."""
+    asked = {"n": 2, "messages": [{"role": "user", "content": "Hello"}]}
+    async with engine("able") as able:
+        heavy = ProviderModel(name="many-ways", weight=100)
+        unable = [provider(f"m{n}", refusing(), heavy, kind=ProviderKind.anthropic) for n in range(3)]
+        light = ProviderModel(name="many-ways", weight=0.01)
+        await door.serve(providers=[*unable, provider("able", able.url, light)])
+        statuses = [(await door.gateway.post(CHAT, json={"model": "many-ways", **asked}))[0] for _ in range(4)]
+        assert (statuses, len(able.bodies)) == ([200] * 4, 4)
+    limits = UpstreamLimits(requests_per_minute=2)
+    await door.serve(providers=[provider("rare", refusing(), "rare", kind=ProviderKind.anthropic, limits=limits)])
+    for _ in range(4):
+        status, content, _ = await door.gateway.post(CHAT, json={"model": "rare", **asked})
+        assert (status, content["error"]["param"]) == (400, "n")
+
+
 async def test_what_one_cannot_say_is_not_the_reason_where_another_fails(door: Served) -> None:
     """Anthropic's messages have no `n`; who is told that would not try again."""
     async with answering((500, {})) as bad:
@@ -214,7 +284,20 @@ async def _says_less(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5\r\n\r\n{"choices": []}')
 
 
-@pytest.mark.parametrize(("behave", "stream"), [(_error_first, True), (_html, False), (_says_less, False)])
+async def _done_alone(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(STREAM_HEAD + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+
+
+async def _stream_in_its_place(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(STREAM_HEAD + chunk(event("bad", 0)) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("behave", "stream"),
+    [
+        (_error_first, True), (_html, False), (_says_less, False), (_done_alone, True), (_stream_in_its_place, False),
+    ],
+)  # fmt: skip
 async def test_nonsense_before_the_caller_saw_anything_is_tried_elsewhere(
     door: Served, behave: Wire, stream: bool
 ) -> None:

@@ -65,6 +65,8 @@ def test_what_passed_is_counted_by_its_text_where_events_hold_many_tokens() -> N
     tokens = len(WORDS) // 4
     assert _output(first, _chunk(content=WORDS)) == tokens
     assert _output(first, _chunk(content=WORDS) + _chunk(content=WORDS.upper())) == 2 * tokens
+    assert _output(first, _chunk(content=WORDS) + _chunk(content=WORDS)) == 2 * tokens, "said twice"
+    assert _output(first, (_chunk(content=WORDS) * 3).replace(b"\n\n", b"\r\n\r\n")) == 3 * tokens
     assert _output(first, _chunk(reasoning=WORDS, reasoning_content=WORDS)) == tokens, "the same under two names"
     call = {"index": 0, "function": {"arguments": WORDS}}
     assert _output(first, _chunk(tool_calls=[call])) == tokens

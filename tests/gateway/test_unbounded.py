@@ -5,15 +5,18 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 
 from imts_shared.contracts.access import Role
 from imts_shared.contracts.limits import Limits
-from imts_shared.contracts.providers import ProviderModel
+from imts_shared.contracts.providers import ProviderModel, UpstreamLimits
 from imts_shared.contracts.serving import KnownKey
 from inference_service.gateway.bodies import answers_asked, guessed_prompt, guessed_tokens
+from inference_service.gateway.lengths import Lengths
+from tests.conftest import free_port
 from tests.gateway.conftest import Served
 from tests.gateway.engines import said, saying
-from tests.gateway.platform_side import KEYS, known, provider, served
+from tests.gateway.platform_side import KEYS, known, provider, served, serving
 
 CHAT = "/v1/chat/completions"
 
@@ -62,6 +65,8 @@ def test_digits_and_pictures_by_address_are_guessed_as_what_they_take() -> None:
     assert guessed_prompt(orjson.dumps([picture] * 5)) >= 5_000
     given = orjson.dumps([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}])
     assert 1_000 < guessed_prompt(given) < 1_100
+    some = b"0 and 1, or /9:"
+    assert guessed_prompt(some * 20_000) - 1 == 20_000 * (guessed_prompt(some * 4) - 1) // 4, "however large it is"
 
 
 async def test_two_bounds_of_an_answer_overrun_no_budget(door: Served) -> None:
@@ -75,12 +80,27 @@ async def test_two_bounds_of_an_answer_overrun_no_budget(door: Served) -> None:
     assert used.input_tokens + used.output_tokens <= 50_500
 
 
-async def test_a_burst_of_long_answers_of_an_unknown_model_overruns_no_budget(door: Served) -> None:
-    async with saying(said(prompt_tokens=20, completion_tokens=20_000)) as (url, _):
-        await door.serve(served("never-heard", url), keys=only("sk-burst", token_budget=300_000))
-        answers = await asyncio.gather(*(door.gateway.chat("never-heard", key="sk-burst") for _ in range(60)))
+@pytest.mark.parametrize("before", [{}, {"max_tokens": 1}])
+async def test_a_burst_of_long_answers_of_an_unknown_model_overruns_no_budget(
+    door: Served, before: dict[str, int]
+) -> None:
+    """A short answer to one that bounds it says nothing of how long others are."""
+
+    async def answer(request: web.Request) -> web.Response:
+        made = (await request.json()).get("max_tokens", 20_000)
+        return web.Response(body=said(prompt_tokens=20, completion_tokens=made), content_type="application/json")
+
+    app, port, name = web.Application(), free_port(), f"never-heard-{len(before)}"
+    app.router.add_post("/{path:.*}", answer)
+    async with serving(app, port):
+        key = f"sk-burst-{len(before)}"
+        await door.serve(served(name, f"http://127.0.0.1:{port}"), keys=only(key, token_budget=300_000))
+        if before:
+            assert (await door.gateway.chat(name, key=key, **before))[0] == 200
+            await door.used_at(name, "deployment", 1)
+        answers = await asyncio.gather(*(door.gateway.chat(name, key=key) for _ in range(60)))
         answered = sum(status == 200 for status, _ in answers)
-        used = await door.used_at("never-heard", "deployment", answered)
+        used = await door.used_at(name, "deployment", answered + len(before))
     assert {status for status, _ in answers} == {200, 429}
     assert used.input_tokens + used.output_tokens <= 303_000
 
@@ -114,3 +134,40 @@ async def test_a_budget_that_would_not_suffice_says_so(door: Served) -> None:
         assert headers["x-should-retry"] == "false"
         bounded = {"model": "ending", "max_tokens": 5}
         assert (await door.gateway.post(CHAT, "sk-ending", json=bounded))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "several"),
+    [(CHAT, {"n": 8}), ("/v1/completions", {"prompt": ["a"] * 16}), ("/v1/completions", {"prompt": ["a"] * 400})],
+)
+@pytest.mark.parametrize("limit", ["token_budget", "tokens_per_minute"])
+async def test_several_answers_without_a_bound_find_room_in_a_limit(
+    door: Served, path: str, several: dict[str, Any], limit: str
+) -> None:
+    async with saying(said(prompt_tokens=20, completion_tokens=160)) as (url, _):
+        key = f"sk-several-{limit}-{len(several.get('prompt', ''))}"
+        await door.serve(served("several", url), keys=only(key, **{limit: 100_000}))
+        for _ in range(3):
+            status, content, _ = await door.gateway.post(path, key, json={"model": "several", **several})
+            assert status == 200, content
+
+
+def test_what_is_learned_of_a_length_is_that_of_one_answer() -> None:
+    lengths = Lengths()
+    assert lengths.expected("key", ["tiny"], 1e9, 1) == 16_384
+    lengths.learn("key", "tiny", 6_000)
+    assert 5_900 < lengths.expected("key", ["tiny"], 1e9, 1) <= 6_000
+    assert 8 * 5_900 < lengths.expected("key", ["tiny"], 1e9, 8) <= 8 * 6_000
+    assert lengths.expected("other", ["tiny"], 1e9, 1) == 16_384
+    assert lengths.expected("key", ["tiny"], 10_000, 8) == 5_000, "never more than half of a limit"
+
+
+async def test_a_provider_is_not_sent_much_more_than_its_tokens_a_minute(door: Served) -> None:
+    """Answers of which nobody knew how long they would be: the first burst takes what an eighth of the rate allows for
+    each, and from then on it is known."""
+    async with saying(said(prompt_tokens=20, completion_tokens=3_000)) as (url, asked):
+        limits = UpstreamLimits(tokens_per_minute=10_000)
+        await door.serve(providers=[provider("rated", url, "rated", limits=limits)])
+        for _ in range(2):
+            await asyncio.gather(*(door.gateway.chat("rated") for _ in range(60)))
+    assert 1 <= len(asked) <= 8

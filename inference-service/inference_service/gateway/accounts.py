@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from imts_shared.contracts.access import RequestLog
 from imts_shared.contracts.limits import Limits
@@ -16,8 +15,9 @@ from inference_service.gateway.directory import Caller, Directory, Model
 from inference_service.gateway.errors import Refusal
 from inference_service.gateway.exchange import AGAINST_THE_REQUEST
 from inference_service.gateway.ledger import Ledger
+from inference_service.gateway.lengths import Lengths
 from inference_service.gateway.orders import Order
-from inference_service.gateway.quota import MARGIN, Grant, Quota, Scopes, rate_headers
+from inference_service.gateway.quota import Grant, Quota, Scopes, rate_headers
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.router import Router
 from inference_service.gateway.targets import MILLION
@@ -27,17 +27,6 @@ LEFT, BROKEN = 499, 502
 """Logged in place of the 200 with which an answer began that its caller left, or that broke off."""
 NOBODY = "none"
 """The upstream of a request that none took."""
-
-
-USUAL_OUTPUT_TOKENS = 4_096
-UNKNOWN_OUTPUT_TOKENS = 16_384
-"""Of an answer that its caller bounds by nothing: of a model that his key has heard before, and of any other."""
-LEAST_OUTPUT_TOKENS = 256
-SHARES = 8
-"""Of a limit: so many answers of the usual length fit into it, twice over."""
-LENGTH_FADES = 0.98
-LENGTH_HALVES_SECONDS = 600.0
-MOST_LENGTHS = 10_000
 
 
 @dataclass(slots=True)
@@ -50,15 +39,8 @@ class Bill:
     grants: list[Grant] = field(default_factory=list)
     refused: bool = False
     """By a rate or a budget: it has used nothing, and nobody was asked."""
-
-
-class _Longest(NamedTuple):
-    tokens: float
-    at: float
-
-    def faded(self, now: float) -> float:
-        """So that whoever is refused for its sake is not refused for ever."""
-        return float(self.tokens * 0.5 ** ((now - self.at) / LENGTH_HALVES_SECONDS))
+    open_ended: bool = False
+    """Nobody has bounded its answer, and how long it would be was guessed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +62,7 @@ class Accounts:
         self._quota = quota
         self._router = router
         self._ledger = ledger
-        self._longest: dict[tuple[str, str], _Longest] = {}
+        self._lengths = Lengths()
 
     async def admit(self, bill: Bill, models: Sequence[Model], reply: Reply) -> None:
         """Raises the Refusal of a rate or a budget that is reached."""
@@ -106,33 +88,17 @@ class Accounts:
             (await self._granted(scopes, 0, 0)).settle(0, 0)
 
     def _guessed(self, bill: Bill, models: Sequence[Model], limits: Sequence[Limits]) -> tuple[int, float]:
-        """Tokens and money. An answer that its caller bounds by nothing may be as long as the longest that his key has
-        had lately, and longer than those; but others beside it shall find room in a small limit, and no limit shall be
-        too small for it."""
+        """Tokens and money."""
         order = bill.order
         prices = [offer.target.prices for model in models for offer in model.offers]
         given, made = bodies.guessed_tokens(order.path, order.body, order.content)
+        made *= order.answers
         if not made and order.answers:
             dearest = max([price.output for price in prices], default=0.0) / MILLION
-            made = self._unbounded(bill.caller.key_id, models, _least(limits, dearest))
-        made *= order.answers
+            names = [model.name for model in models]
+            made = self._lengths.expected(bill.caller.key_id, names, _least(limits, dearest), order.answers)
+            bill.open_ended = True
         return given + made, max([price.cost(given, 0, made) for price in prices], default=0.0)
-
-    def _unbounded(self, key_id: str, models: Sequence[Model], least: float) -> int:
-        """`least`: tokens that the smallest limit has room for."""
-        longest = [self._longest.get((key_id, model.name)) for model in models]
-        usual = UNKNOWN_OUTPUT_TOKENS if None in longest else USUAL_OUTPUT_TOKENS
-        now = time.monotonic()
-        lately = max([one.faded(now) for one in longest if one is not None], default=0.0)
-        wanted = max(lately, min(usual, least / SHARES))
-        return int(max(LEAST_OUTPUT_TOKENS, min(wanted, least / MARGIN)))
-
-    def _learn_length(self, key_id: str, model: str, tokens: int) -> None:
-        now, which = time.monotonic(), (key_id, model)
-        before = self._longest.pop(which, _Longest(0.0, now))
-        self._longest[which] = _Longest(max(float(tokens), LENGTH_FADES * before.faded(now)), now)
-        if len(self._longest) > MOST_LENGTHS:
-            del self._longest[next(iter(self._longest))]
 
     async def _granted(self, scopes: Scopes, tokens: float, money: float) -> Grant:
         try:
@@ -176,7 +142,8 @@ class Accounts:
             body = None if failed or course.left else bill.order.body
             self._router.finished(bill.made, answered, used, cost, seconds, failed=failed, tried=tried, body=body)
         if used.input or used.output:
-            self._learn_length(bill.caller.key_id, answered, used.output)
+            if bill.open_ended:
+                self._lengths.learn(bill.caller.key_id, answered, used.output // bill.order.answers)
             counted = metrics.of_model(answered)
             counted.input.inc(used.input)
             counted.output.inc(used.output)

@@ -6,11 +6,10 @@ from typing import Any
 
 import orjson
 
-from inference_service.gateway.counting import BYTES_A_TOKEN, Tokens, text_bytes, tokens
+from inference_service.gateway.counting import BYTES_A_TOKEN, SEPARATOR, Tokens, text_bytes, tokens
 
 LARGEST_EVENT = 4 * 2**20
 MOST_HELD = 2**20
-_SEPARATOR = re.compile(rb"\r?\n\r?\n")
 _BEGINNINGS = (b"data:", b":", b"event:", b"id:", b"retry:")
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 _HOLDS = {
@@ -127,7 +126,7 @@ class Stream:
     def _events(self, block: bytes) -> bytes:
         kept: list[bytes] = []
         at = 0
-        for separator in _SEPARATOR.finditer(block):
+        for separator in SEPARATOR.finditer(block):
             event, at, begun = block[at : separator.start()], separator.end(), at
             if self._event(event.lstrip(b"\r\n")):
                 kept.append(self._redacted(block[begun:at]) if self.failed else block[begun:at])

@@ -5,9 +5,12 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 
 from inference_service.gateway.errors import Refusal
+from inference_service.gateway.holding import SMALL_BYTES
+from inference_service.gateway.weighing import in_pieces
 
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
@@ -133,8 +136,14 @@ def guessed_prompt(body: bytes) -> int:
     text, pictures = _PICTURE.subn(b"", body) if b";base64," in body else (body, 0)
     if b'"image_url"' in text:
         pictures = max(pictures, len(_PICTURE_URL.findall(text)))
-    size, others = len(text), len(text.translate(None, _DIGITS))
-    return max(size // 3, others // 4 + size - others) + 1 + PICTURE_TOKENS * pictures
+    size, digits = len(text), _digits(text)
+    return max(size // 3, (size - digits) // 4 + digits) + 1 + PICTURE_TOKENS * pictures
+
+
+def _digits(text: bytes) -> int:
+    if len(text) <= SMALL_BYTES:
+        return len(text) - len(text.translate(None, _DIGITS))
+    return sum(int(np.count_nonzero(some - np.uint8(_DIGITS[0]) < len(_DIGITS))) for some in in_pieces(text))
 
 
 def answers_asked(content: dict[str, Any]) -> int:

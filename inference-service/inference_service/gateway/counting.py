@@ -1,6 +1,7 @@
 """Tokens as an upstream tells them."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ MOST_TOKENS = 10**8
 """More than any answer takes: an upstream that says so is not believed, and what passed is counted."""
 
 
+SEPARATOR = re.compile(rb"\r?\n\r?\n")
+"""Of events."""
 _TEXTS = re.compile(
     rb'"(?:content|text|reasoning(?:_content)?|arguments|refusal)"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL
 ).findall
@@ -47,6 +50,9 @@ def text_bytes(events: bytes) -> int:
     character that is escaped has three bytes, as most of those have that are."""
     texts: list[bytes] = _TEXTS(events)
     if len(texts) == 1:
-        [text] = texts
-        return len(text) - 3 * text.count(b"\\u")
-    return sum([len(text) - 3 * text.count(b"\\u") for text in set(texts)])
+        return _said_by(texts)
+    return sum([_said_by(set(_TEXTS(event))) for event in SEPARATOR.split(events)]) if texts else 0
+
+
+def _said_by(texts: Iterable[bytes]) -> int:
+    return sum([len(text) - 3 * text.count(b"\\u") for text in texts])

@@ -1,7 +1,7 @@
 """A request to a model, from its first header to the last byte of its answer."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loguru import logger
@@ -16,8 +16,9 @@ from inference_service.gateway.exchange import passed_up
 from inference_service.gateway.holding import SMALL_BYTES
 from inference_service.gateway.orders import Order
 from inference_service.gateway.reply import Reply
-from inference_service.gateway.requests import Asked, CallerGone, Incoming, TooLong
+from inference_service.gateway.requests import CallerGone, Incoming, TooLong
 from inference_service.gateway.router import NO_MODEL, Router
+from inference_service.gateway.speech import is_native
 from inference_service.gateway.tracing import NO_SPAN, Tracing, answered
 from inference_service.gateway.tries import Course, Tries
 
@@ -79,8 +80,6 @@ class Door:
             raise _in_background()
         routed = self._router.routes(caller, asked.model)
         model = None if routed else self._directory.find(caller, asked.model)
-        if len(body) > SMALL_BYTES:
-            _hold_copies(incoming, asked, renamed=model is None or bool(model.offers))
         told = passed_up(headers, identity)
         order = Order(path, told, body, asked.content, asked.stream, asked.model, identity.decode(), bool(routed))
         project = routed[0] if routed else caller.bound or (model and model.project) or DEFAULT_PROJECT
@@ -124,6 +123,8 @@ class Door:
         try:
             with incoming.while_there(seconds):
                 models = await self._models(bill, routed, model, fallbacks, reply, course)
+                if len(bill.order.body) > SMALL_BYTES:
+                    _hold_copies(incoming, bill.order, models)
                 await self._accounts.admit(bill, models, reply)
                 of_engines = any(one.served is not None for one in models)
                 affinity = bodies.affinity(bill.order.content) if of_engines else None
@@ -181,12 +182,15 @@ class Door:
         return (model, *(other for other in found if other is not None and other is not model))
 
 
-def _hold_copies(incoming: Incoming, asked: Asked, *, renamed: bool) -> None:
-    """With the name of a route's model, or what a provider calls it, and with the question for a stream's usage."""
-    if renamed:
-        incoming.copies(asked.body)
-    if asked.stream and not bodies.asks_usage(asked.content):
-        incoming.copies(asked.body)
+def _hold_copies(incoming: Incoming, order: Order, models: Sequence[Model]) -> None:
+    """With the name of another model, or what a provider calls it, and with the question for a stream's usage; and what
+    is translated has another form before it has other words."""
+    if any(model.offers or model.name != order.model for model in models):
+        incoming.copies(order.body)
+    if order.stream and not order.hears_usage:
+        incoming.copies(order.body)
+    if any(is_native(offer.target) for model in models for offer in model.offers):
+        incoming.copies(order.body)
 
 
 def _in_background() -> Refusal:

@@ -47,14 +47,13 @@ class Said:
 
 
 class Lost(Exception):
-    """`refused`: nobody took the connection, so the upstream has seen nothing of the request. `again`: its connection
-    was no longer there, and it may be asked over another one. `blameless`: it is well, and said no to this request."""
+    """`again`: its connection was no longer there, and it may be asked over another one. `blameless`: it is well, and
+    said no to this request."""
 
     def __init__(
         self,
         message: str,
         *,
-        refused: bool = False,
         timed_out: bool = False,
         again: bool = False,
         blameless: bool = False,
@@ -63,7 +62,6 @@ class Lost(Exception):
         super().__init__(message)
         self.again = again
         self.blameless = blameless
-        self.refused = refused
         self.timed_out = timed_out
         self.said = said
 

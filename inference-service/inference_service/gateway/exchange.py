@@ -5,7 +5,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 
 import orjson
@@ -91,10 +91,15 @@ def _hops(headers: Mapping[bytes, bytes]) -> int:
 
 
 async def exchange(
-    connections: Connections, target: Target, order: Order, limits: Limits, reply: Reply, outcome: Outcome
+    connections: Connections,
+    target: Target,
+    order: Order,
+    said: Speech,
+    limits: Limits,
+    reply: Reply,
+    outcome: Outcome,
 ) -> None:
-    """Raises Lost while the caller has seen nothing, Cut afterwards."""
-    said = _in_its_words(order, target)
+    """Raises Lost while the caller has seen nothing, Cut afterwards. `said`: the order in the target's words."""
     probed = target.begin()
     try:
         try:
@@ -102,7 +107,7 @@ async def exchange(
         except _InOtherWords as other:
             await _asked(connections, target, order, other.said, limits, reply, outcome, other.if_taken)
     except Unreachable as error:
-        raise Lost(str(error), refused=True) from error
+        raise Lost(str(error)) from error
     except (Broken, TimeoutError, Garbled) as error:
         problem = target.said_without_secrets(_said(error))
         if reply.started:
@@ -113,14 +118,7 @@ async def exchange(
         target.end(probed=probed)
 
 
-def _in_its_words(order: Order, target: Target) -> Speech:
-    try:
-        return speech(order, target)
-    except Refusal as refusal:
-        raise Lost(refusal.message, blameless=True, said=_as_said(refusal)) from None
-
-
-def _as_said(refusal: Refusal) -> Said:
+def as_said(refusal: Refusal) -> Said:
     headers = {**refusal.headers, "content-type": "application/json", "content-length": str(len(refusal.content))}
     return Said(refusal.status, [(name.encode(), value.encode()) for name, value in headers.items()], refusal.content)
 
@@ -149,9 +147,12 @@ async def _asked(
                 return
             if if_taken is not None:
                 if_taken()
-            if answer.ended and not _is_events(answer):
+            events = _is_events(answer)
+            if events and not order.stream:
+                raise Garbled("a stream, which was not asked for")
+            if answer.ended and not events:
                 await _pass_whole(answer, first, said, order, reply, outcome)
-            elif _is_events(answer):
+            elif events:
                 await _pass_stream(answer, first, said.stream(), reply, patience, limits, outcome)
             else:
                 await _pass_large(answer, first, said, order, reply, patience, limits, outcome)
@@ -171,7 +172,8 @@ class _InOtherWords(Exception):
 
 def _other_words(said: Speech, target: Target, order: Order, body: bytes) -> _InOtherWords | None:
     if said.asks_usage and b"stream_options" in body:
-        return _InOtherWords(speech(order, target, may_ask_usage=False), target.does_not_tell_usage)
+        other = replace(speech(order, target, may_ask_usage=False), headers=said.headers)
+        return _InOtherWords(other, target.does_not_tell_usage)
     relieved = messages.without_sampling(said, _message(body, 400))
     return _InOtherWords(relieved, target.does_not_take_sampling) if relieved is not None else None
 
@@ -228,11 +230,13 @@ async def _refused(
 
 def _not_there(order: Order, target: Target, status: int, body: bytes) -> Said:
     """A provider's own words are of our name for its model, or our account."""
-    words = f"No upstream of the model `{order.model}` answers at {order.path}."
-    if target.provided is None:
-        words = f"{words} {_message(body, status)}"
-    told = {"x-should-retry": "false"}
-    return _as_said(Refusal(404, words, code="unsupported_endpoint", param="model", headers=told))
+    code, param = "unsupported_endpoint", "model"
+    words = f"No upstream of the model `{order.model}` answers at {order.path}"
+    if order.content.get("previous_response_id") is not None:
+        code, param = "response_not_found", "previous_response_id"
+        words += f", or none keeps the response that `{param}` names"
+    words += "." if target.provided is not None else f". {_message(body, status)}"
+    return as_said(Refusal(404, words, code=code, param=param, headers={"x-should-retry": "false"}))
 
 
 async def _pass_whole(
@@ -283,6 +287,8 @@ async def _pass_stream(
         patience.reschedule(None)
         if stream.failed:
             raise Garbled("an error where the answer should begin")
+        if stream.finished and not stream.pieces:
+            raise Garbled("the stream ended before an answer")
         if told:
             headers = [one for one in _passed_down(answer) if one[0].lower() != b"content-length"]
             await reply.start(answer.status, headers)
@@ -423,7 +429,10 @@ def _message(body: bytes, status: int) -> str:
         content = content.get("message") or content.get("detail") or content.get("error") or content
     if isinstance(content, dict):
         content = content.get("message") or content
-    text = content if isinstance(content, str) else orjson.dumps(content).decode()
+    try:
+        text = content if isinstance(content, str) else orjson.dumps(content).decode()
+    except orjson.JSONEncodeError:  # deeper than it writes
+        text = body.decode(errors="replace")
     return text[:2_000] or f"The engine answered {status} and said no more."
 
 

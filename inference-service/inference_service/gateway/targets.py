@@ -190,10 +190,10 @@ def choose(
 ) -> Target | None:
     """Engines of a deployment count as one with the weight 1 among the offers of providers. One that rests is taken
     only as the last resort, where that is better than none; one that has asked to be left alone is not taken."""
-    if not offers and len(engines) == 1 and not but and (last_resort or not engines[0].failures):
-        return engines[0]
     now = time.monotonic()
-    left = [target for target in engines if target not in but]
+    if not offers and len(engines) == 1 and not but and engines[0].free(now):
+        return engines[0]
+    left = [target for target in engines if target not in but and target.closed_until <= now]
     free = [target for target in left if target.free(now)]
     if not offers:
         if free:

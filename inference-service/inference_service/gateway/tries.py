@@ -12,16 +12,16 @@ from inference_service.gateway import bodies, metrics
 from inference_service.gateway.connections import Connections
 from inference_service.gateway.directory import Model
 from inference_service.gateway.errors import Cut, Lost, Refusal, Said
-from inference_service.gateway.exchange import Limits, Outcome, exchange
-from inference_service.gateway.orders import Order
+from inference_service.gateway.exchange import Limits, Outcome, as_said, exchange
+from inference_service.gateway.lengths import Lengths
+from inference_service.gateway.orders import Order, Speech
 from inference_service.gateway.quota import FREE, Full, Grant, Kind, Quota
 from inference_service.gateway.reply import Reply
+from inference_service.gateway.speech import speech
 from inference_service.gateway.targets import Target
 from inference_service.gateway.tracing import Tracing
 from inference_service.gateway.waiting import Waiting
 
-USUAL_OUTPUT_TOKENS = 256
-"""Of a caller that bounds its answer by nothing."""
 SLOT_SECONDS = 0.02
 """Until one of many requests at a provider may have ended."""
 PAUSE_SECONDS = 1.0
@@ -55,77 +55,81 @@ class Tries:
         self._connections = connections
         self._limits = limits
         self._most = most
+        self._lengths = Lengths()
 
     async def answer(
         self, models: Sequence[Model], order: Order, affinity: int | None, reply: Reply, course: Course
     ) -> None:
-        """Raises what was wrong with the model that was asked for, not with the last in its place."""
-        first: Refusal | _Spent | None = None
-        for place, model in enumerate(models):
-            named = order
-            if model.name != order.model:
-                body = bodies.with_model(order.body, order.content, model.name)
-                content = {**order.content, "model": model.name}
-                named = order.of(model.name, body, content)
-            try:
-                await self._upstreams(model, named, affinity, reply, course, last=place == len(models) - 1)
-            except (Refusal, _Spent) as trouble:
-                first = first or trouble
-                continue
-            if place:
-                metrics.of_model(model.name).fell_back.inc()
-            return
-        assert first is not None
-        if isinstance(first, Refusal):
-            raise first
-        if first.said is None:
-            raise first.refusal
-        await reply.start(first.said.status, first.said.headers)
-        await reply.end(first.said.body)
+        """Raises what was wrong with the model that was asked for, not with the last in its place. Upstreams that rest
+        are passed over as long as another model may answer."""
+        offered = [_Offered(model) for model in models]
+        for last_resort in (False, True) if len(offered) > 1 else (True,):
+            for one in offered:
+                patient = last_resort and one is offered[-1]
+                one.trouble = await self._upstreams(
+                    one, order, affinity, reply, course, patient=patient, last_resort=last_resort
+                )
+                if one.trouble is None:
+                    if one is not offered[0]:
+                        metrics.of_model(one.model.name).fell_back.inc()
+                    return
+        trouble = offered[0].trouble
+        if isinstance(trouble, Refusal):
+            raise trouble
+        assert trouble is not None
+        await reply.start(trouble.status, trouble.headers)
+        await reply.end(trouble.body)
 
     async def _upstreams(
-        self, model: Model, order: Order, affinity: int | None, reply: Reply, course: Course, *, last: bool
-    ) -> None:
-        tried: list[Target] = []
-        counted = metrics.of_model(model.name)
-        said: Said | None = None
-        blamed = False
-        full: Full | None = None
-        while True:
+        self,
+        one: "_Offered",
+        asked: Order,
+        affinity: int | None,
+        reply: Reply,
+        course: Course,
+        *,
+        patient: bool,
+        last_resort: bool,
+    ) -> Refusal | Said | None:
+        """None: the model has answered; else why not."""
+        model = one.model
+        order = asked if model.name == asked.model else _of(asked, model.name)
+        while one.tries < self._most:
             waits_from = time.perf_counter()
             try:
                 target = await self._waiting.target(
-                    model, order.path, tried, affinity, patient=last and said is None, last_resort=last
+                    model,
+                    order.path,
+                    one.passed,
+                    affinity,
+                    patient=patient and one.said is None,
+                    last_resort=last_resort,
                 )
             except Refusal as refusal:
-                raise _rather(refusal, model, said, full) from None
+                return one.said or (refusal if one.full is None else _too_much(model, one.full))
             asks_from = time.perf_counter()
             course.not_ours += asks_from - waits_from
-            grant = await self._admitted(target, order)
+            try:
+                words = speech(order, target)
+            except Refusal as refusal:
+                one.passed.append(target)
+                if not one.blamed:
+                    one.said = as_said(refusal)
+                continue
+            grant, open_ended = await self._admitted(target, order)
             if isinstance(grant, Full):
-                full = grant
-                _close(target, full)
-                tried.append(target)
+                one.full = grant if grant.kind is Kind.tokens else None
+                _close(target, grant)
+                one.passed.append(target)
                 continue
             course.model, course.target, course.outcome = model, target, Outcome()
             reply.tells(b"x-imts-model", model.name.encode())
             try:
-                await self._exchange(target, order, reply, course.outcome)
+                await self._exchange(target, order, words, reply, course.outcome)
             except Lost as lost:
                 course.not_ours += time.perf_counter() - asks_from
-                if lost.again:
-                    continue
-                counted.tries_lost.inc()
-                logger.warning("try lost", model=model.name, upstream=target.replica, problem=str(lost))
-                if not lost.blameless:
-                    _leave_alone(target, lost)
-                    # that another cannot take the request is no reason where this one could have
-                    said, blamed = lost.said or (said if blamed else None), True
-                elif not blamed:
-                    said = lost.said or said
-                tried.append(target)
-                if len(tried) >= self._most:
-                    raise _Spent(len(tried), lost, said) from None
+                if not lost.again:
+                    one.lost(target, lost)
                 continue
             except Cut:
                 course.not_ours += course.outcome.engine
@@ -134,28 +138,75 @@ class Tries:
             finally:
                 used = course.outcome.tokens
                 grant.settle(used.input + used.output, 0.0)
+                if open_ended and used.output:
+                    self._lengths.learn(_identity(target), model.name, used.output // order.answers)
             course.not_ours += course.outcome.engine
             if not course.outcome.failed:
                 target.answered()
-            return
+            return None
+        return one.said or _given_up(one)
 
-    async def _exchange(self, target: Target, order: Order, reply: Reply, outcome: Outcome) -> None:
+    async def _exchange(self, target: Target, order: Order, words: Speech, reply: Reply, outcome: Outcome) -> None:
         if self._tracing is None:
-            await exchange(self._connections, target, order, self._limits, reply, outcome)
+            await exchange(self._connections, target, order, words, self._limits, reply, outcome)
             return
-        headers = dict(order.headers)
+        headers = dict(words.headers)
         with self._tracing.attempt(order.model, target.replica, headers):
-            named = replace(order, headers=headers)
-            await exchange(self._connections, target, named, self._limits, reply, outcome)
+            traced = replace(words, headers=headers)
+            await exchange(self._connections, target, order, traced, self._limits, reply, outcome)
 
-    async def _admitted(self, target: Target, order: Order) -> Grant | Full:
-        """What the provider shall be sent at most, over all gateways."""
+    async def _admitted(self, target: Target, order: Order) -> tuple[Grant | Full, bool]:
+        """What the provider shall be sent at most, over all gateways; and whether nobody has bounded the answer."""
         if target.limits is None or target.provided is None:
-            return FREE
+            return FREE, False
         scopes = self._quota.upstream(target.provided.identity, target.limits)
         given, made = bodies.guessed_tokens(order.path, order.body, order.content)
-        tokens = given + (made or USUAL_OUTPUT_TOKENS) * order.answers
-        return self._quota.try_admit(scopes, tokens, 0.0) or await self._quota.ask(scopes, tokens, 0.0)
+        made *= order.answers
+        open_ended = not made and order.answers > 0
+        if open_ended:
+            room = target.limits.tokens_per_minute or math.inf
+            made = self._lengths.expected(_identity(target), (order.model,), room, order.answers)
+        tokens = given + made
+        return self._quota.try_admit(scopes, tokens, 0.0) or await self._quota.ask(scopes, tokens, 0.0), open_ended
+
+
+@dataclass(slots=True)
+class _Offered:
+    """A model that the request is offered to, and what has come of it."""
+
+    model: Model
+    passed: list[Target] = field(default_factory=list)
+    """Its upstreams that were tried, or could not be."""
+    tries: int = 0
+    said: Said | None = None
+    blamed: bool = False
+    """One could not, and not for the request's sake: that another cannot take it is no reason then."""
+    full: Full | None = None
+    timed_out: bool = False
+    trouble: Refusal | Said | None = None
+
+    def lost(self, target: Target, lost: Lost) -> None:
+        name = self.model.name
+        metrics.of_model(name).tries_lost.inc()
+        logger.warning("try lost", model=name, upstream=target.replica, problem=str(lost))
+        if not lost.blameless:
+            _leave_alone(target, lost)
+            self.said, self.blamed = lost.said or (self.said if self.blamed else None), True
+        elif not self.blamed:
+            self.said = lost.said or self.said
+        self.timed_out = lost.timed_out
+        self.passed.append(target)
+        self.tries += 1
+
+
+def _of(order: Order, name: str) -> Order:
+    body = bodies.with_model(order.body, order.content, name)
+    return order.of(name, body, {**order.content, "model": name})
+
+
+def _identity(target: Target) -> str:
+    assert target.provided is not None
+    return target.provided.identity
 
 
 def _close(target: Target, full: Full) -> None:
@@ -164,13 +215,6 @@ def _close(target: Target, full: Full) -> None:
         target.wants_none_for(SLOT_SECONDS)
     elif full.kind is not Kind.tokens:
         target.wants_none_for(full.retry_seconds or PAUSE_SECONDS)
-
-
-def _rather(refusal: Refusal, model: Model, said: Said | None, full: Full | None) -> "Refusal | _Spent":
-    """What was heard on the way tells more than that nobody is left."""
-    if said is not None:
-        return _Spent(said=said)
-    return refusal if full is None or full.kind is not Kind.tokens else _too_much(model, full)
 
 
 def _too_much(model: Model, full: Full) -> Refusal:
@@ -185,15 +229,6 @@ def _too_much(model: Model, full: Full) -> Refusal:
     return Refusal(429, f"{message}: try again later.", code="upstream_rate_limited", headers=told)
 
 
-class _Spent(Exception):
-    """No upstream of a model is left."""
-
-    def __init__(self, tries: int = 0, lost: Lost | None = None, said: Said | None = None) -> None:
-        super().__init__()
-        self.said = said
-        self.refusal = _given_up(tries, lost)
-
-
 def _leave_alone(target: Target, lost: Lost) -> None:
     """Too many requests are no failure. Whoever fails and says for how long is left alone for so long at least."""
     status, seconds = (lost.said.status, lost.said.retry_after) if lost.said is not None else (None, None)
@@ -203,7 +238,8 @@ def _leave_alone(target: Target, lost: Lost) -> None:
         target.failed()
 
 
-def _given_up(tries: int, lost: Lost | None) -> Refusal:
-    if lost is not None and lost.timed_out:
-        return Refusal(504, f"{tries} engines in turn gave no answer in time.", code="engine_timeout")
-    return Refusal(502, f"{tries} engines in turn gave no answer.", code="engine_failed", headers={"retry-after": "2"})
+def _given_up(one: _Offered) -> Refusal:
+    if one.timed_out:
+        return Refusal(504, f"{one.tries} engines in turn gave no answer in time.", code="engine_timeout")
+    message = f"{one.tries} engines in turn gave no answer."
+    return Refusal(502, message, code="engine_failed", headers={"retry-after": "2"})

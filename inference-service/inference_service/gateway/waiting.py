@@ -100,6 +100,8 @@ class Waiting:
                 return found
             if model.served is None:
                 raise _no_provider(model, offers, path)
+            if model.engines and (seconds := _asked_for(model.engines)) > 0:
+                raise _paused(f"Every engine of the model `{model.name}` has asked for a pause.", seconds)
             bound = self._patience.settle_seconds if model.engines else self._patience.wake_seconds
             left = begun + (bound if patient else 0.0) - time.monotonic()
             if not patient and not model.engines and model.served.state == "asleep":
@@ -142,13 +144,20 @@ def _no_provider(model: Model, offers: Collection[Offer], path: str) -> Refusal:
     if not offers and model.offers:
         message = f"No provider of the model `{model.name}` answers at {path}."
         return Refusal(400, message, code="unsupported_endpoint", param="model")
-    left = min((offer.target.closed_until for offer in offers), default=0.0) - time.monotonic()
-    if left > 0:
-        message = f"Every provider of the model `{model.name}` has asked for a pause."
-        told = {"retry-after": str(math.ceil(left))}
-        return Refusal(429, message, code="upstream_rate_limited", headers=told)
+    if (seconds := _asked_for([offer.target for offer in offers])) > 0:
+        return _paused(f"Every provider of the model `{model.name}` has asked for a pause.", seconds)
     message = f"No provider of the model `{model.name}` could be reached: try again in a moment."
     return unavailable(message, "model_unreachable", retry_after=2)
+
+
+def _asked_for(targets: Collection[Target]) -> float:
+    """Seconds for which all of them want to be left alone."""
+    return min((target.closed_until for target in targets), default=0.0) - time.monotonic()
+
+
+def _paused(message: str, seconds: float) -> Refusal:
+    told = {"retry-after": str(math.ceil(seconds))}
+    return Refusal(429, message, code="upstream_rate_limited", headers=told)
 
 
 def _waited_in_vain(model: Model, served: ServedModel, seconds: float) -> Refusal:

@@ -25,7 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 async def parsed_bytes(body: bytes) -> int:
     """Raises Refusal where its parts are too many. What looks like parts is counted within texts too, unless it is too
     much: then it takes the time to look more closely, beside the requests that run."""
-    parts = sum(_weight(some) for some in _pieces(body))
+    parts = sum(_weight(some) for some in in_pieces(body))
     if parts > MOST_PARTS_BYTES:
         parts = await asyncio.to_thread(_parts_around_texts, body)
         if parts > MOST_PARTS_BYTES:
@@ -40,7 +40,8 @@ async def parsed_bytes(body: bytes) -> int:
     return size
 
 
-def _pieces(body: bytes) -> list[Bytes]:
+def in_pieces(body: bytes) -> list[Bytes]:
+    """Small enough to be looked through without much beside them."""
     whole = np.frombuffer(body, np.uint8)
     return [whole[start : start + _AT_ONCE] for start in range(0, len(whole), _AT_ONCE)]
 
@@ -69,7 +70,7 @@ def _texts(body: bytes) -> int:
     """Each character takes as much as the widest."""
     count, width = len(body), 1
     if not body.isascii():
-        pieces = _pieces(body)
+        pieces = in_pieces(body)
         count = sum(int(np.count_nonzero(some.view(np.int8) >= np.int8(-64))) for some in pieces)
         widest = max(int(some.max()) for some in pieces)
         width = 1 if widest < _BEYOND_LATIN else 2 if widest < _BEYOND_TWO_BYTES else 4
