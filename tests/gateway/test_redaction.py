@@ -70,6 +70,7 @@ def test_whatever_stands_around_it(text: str, left: str) -> None:
         "phone: 2026-11-22 10:00",
         "phone: 11/22/2026, Handy 22/11/2026 10:00, phone 2024-2025 models, Telefon 22.11.2026",
         "COMPASS=north12",
+        "I know C++11/14/17/20 well, C++98/03/11/14/17; x = +1 0 0 1 0 1 0 1 0; g++11 12 13 14",
         "2026-11-21T12:34:56.123456Z 550e8400-e29b-41d4-a716-446655440000 call_abcdefghijklmnop12345678",
         "chatcmpl-1234567890abcdef1234567890abcdef",
     ],
