@@ -198,6 +198,20 @@ async def test_its_copy_under_another_name_is_counted(narrow: Served) -> None:
         assert (await under_way)[0] == 200
 
 
+@pytest.mark.parametrize(("its_name", "bodies"), [("theirs", 4), ("ours", 3)])
+async def test_so_is_that_under_its_providers_name(narrow: Served, its_name: str, bodies: int) -> None:
+    async with engine("slow") as slow:
+        model = ProviderModel(name="ours", upstream_name=its_name)
+        await narrow.serve(served("dead", refusing()), providers=[provider("cloud", slow.url, model)])
+        slow.go_on.clear()
+        asked = {"model": "dead", "messages": [{"role": "user", "content": LARGE}]}
+        under_way = asyncio.create_task(narrow.gateway.post(CHAT, json=asked, headers={"x-imts-fallbacks": "ours"}))
+        await _until_asked(slow, 1)
+        assert bodies <= await _held(narrow) / len(LARGE) < bodies + 0.1
+        slow.go_on.set()
+        assert (await under_way)[0] == 200
+
+
 async def test_what_is_translated_is_counted_once_more(narrow: Served) -> None:
     coming = asyncio.Event()
     go_on = asyncio.Event()

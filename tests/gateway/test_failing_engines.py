@@ -130,13 +130,23 @@ async def test_each_engine_is_asked_once(door: Served) -> None:
     assert (one.asked, two.asked) == (1, 1)
 
 
-async def test_no_more_engines_are_asked_than_the_setting_says(door: Served) -> None:
+@pytest.mark.parametrize("fallbacks", ["none", "stopped"])
+async def test_no_more_engines_are_asked_than_the_setting_says(door: Served, fallbacks: str) -> None:
     async with wire(_closes) as one, wire(_closes) as two, wire(_closes) as three, wire(_closes) as four:
         every = (one, two, three, four)
-        await door.serve(served("tiny", *(bad.url for bad in every)))
-        status, content = await door.gateway.chat("tiny")
+        await door.serve(served("tiny", *(bad.url for bad in every)), served("stopped", state="stopped"))
+        told = {"x-imts-fallbacks": fallbacks}
+        status, content, _ = await door.gateway.post(CHAT, json={"model": "tiny"}, headers=told)
     assert (status, content["error"]["code"]) == (502, "engine_failed")
     assert sum(bad.asked for bad in every) == 3
+
+
+async def test_one_engine_that_gives_no_byte_in_time_is_a_timeout_too(door: Served) -> None:
+    async with wire(_stalls) as one:
+        await door.serve(served("tiny", one.url))
+        status, content = await door.gateway.chat("tiny", stream=True)
+    assert (status, content["error"]["code"]) == (504, "engine_timeout")
+    assert content["error"]["message"] == "One engine gave no answer in time."
 
 
 async def test_engines_that_give_no_byte_in_time_are_a_timeout(door: Served) -> None:

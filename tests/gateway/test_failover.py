@@ -112,6 +112,23 @@ async def test_one_that_was_ill_is_asked_by_one_request_until_it_is_well(door: S
         assert {(await answer)[0] for answer in answers} == {200}
 
 
+async def test_one_that_is_full_or_pauses_is_the_reason_and_not_another_that_cannot_say_it(door: Served) -> None:
+    """Nobody tries again what cannot be said."""
+    limits = UpstreamLimits(requests_per_minute=1)
+    async with engine("able") as able:
+        both = [
+            provider("messages", refusing(), "scarce", kind=ProviderKind.anthropic),
+            provider("plain", able.url, "scarce", limits=limits),
+        ]
+        await door.serve(providers=both)
+        asked = {"model": "scarce", "n": 2, "messages": [{"role": "user", "content": "Hello"}]}
+        answers = [await door.gateway.post(CHAT, json=asked) for _ in range(8)]
+    statuses = [status for status, _, _ in answers]
+    assert (statuses[0], len(able.bodies)) == (200, 1)
+    assert set(statuses[1:]) <= {429, 503}, answers
+    assert all("retry-after" in headers for _, _, headers in answers[1:])
+
+
 async def test_another_model_answers_in_its_place_unless_the_caller_wants_none(door: Served) -> None:
     async with engine("second") as second, engine("third") as third:
         first = ProviderModel(name="first", fallbacks=["second", "nowhere", "third"])

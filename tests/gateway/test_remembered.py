@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from imts_shared.contracts.access import Role
-from imts_shared.contracts.routes import Feedback, Lesson, Result
+from imts_shared.contracts.routes import Feedback, Lesson, Lessons, Result
 from imts_shared.contracts.serving import Snapshot
 from inference_service.gateway.afterwards import Afterwards
 from inference_service.gateway.control_plane import ControlPlane
@@ -21,6 +21,7 @@ from inference_service.gateway.elsewhere import MOST_TELLING, Elsewhere
 from inference_service.gateway.judge import Judge
 from inference_service.gateway.learners import Learners
 from inference_service.gateway.ledger import Ledger
+from inference_service.gateway.lessons import Hearing
 from inference_service.gateway.quota import FREE, Quota
 from inference_service.gateway.router import Router
 from inference_service.routing.decision import Offer
@@ -80,15 +81,35 @@ def test_a_decision_is_encoded_once_its_request_has_ended(tried: bool) -> None:
 
 
 @pytest.mark.parametrize("said", [{"quality": 1.0, "rating": 5}, {"result": Result(cost=0.5)}])
-def test_what_was_taken_here_is_not_learned_of_another_gateway_once_more(said: dict[str, Any]) -> None:
+async def test_what_was_taken_here_is_not_learned_of_another_gateway_once_more(said: dict[str, Any]) -> None:
     """Both were told at the same moment, before one heard of the other."""
     here = Made()
     signal = "rating" if "rating" in said else "reported"
     feedback = Feedback(decision_id=here.decided.id, key_id="k", at=NOW, signal=signal, **said)
     again = here.lesson(**{name: value for name, value in said.items() if name != "rating"})
     here.router.take(here.decided.kept, feedback)
-    assert not here.router.heard(again)
-    assert here.router.heard(again.model_copy(update={"decision_id": "another", "key_id": "other"}))
+    before = here.learners.of("default", "mine").stats()["models"]
+    await _heard(here, again)
+    assert here.learners.of("default", "mine").stats()["models"] == before
+    await _heard(here, again.model_copy(update={"decision_id": "another", "key_id": "other"}))
+    assert here.learners.of("default", "mine").stats()["models"] != before
+
+
+async def _heard(here: Made, lesson: Lesson) -> None:
+    told = asyncio.Event()
+
+    class Telling(ControlPlane):
+        def __init__(self) -> None: ...
+
+        async def lessons(self, _life: str, after: int, *, start: bool) -> Lessons:
+            if after:
+                told.set()
+                await asyncio.sleep(60)
+            return Lessons(items=[lesson], number=1)
+
+    hearing = asyncio.create_task(Hearing(Telling(), here.learners, here.router, "here").follow())
+    await told.wait()
+    hearing.cancel()
 
 
 def test_what_was_asked_since_is_not_forgotten_for_what_is_heard_late() -> None:

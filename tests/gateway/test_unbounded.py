@@ -1,8 +1,10 @@
 """Answers whose length nobody knows, and callers that would have it guessed too short, before limits that must hold."""
 
 import asyncio
+import contextlib
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 from aiohttp import web
@@ -152,14 +154,43 @@ async def test_several_answers_without_a_bound_find_room_in_a_limit(
             assert status == 200, content
 
 
+async def test_an_answer_that_its_caller_left_says_nothing_of_how_long_others_are(door: Served) -> None:
+    left = asyncio.Event()
+
+    async def answer(_request: web.Request) -> web.Response:
+        if not left.is_set():
+            await asyncio.sleep(30)
+        body = said(prompt_tokens=20, completion_tokens=20_000)
+        return web.Response(body=body, content_type="application/json")
+
+    app, port = web.Application(), free_port()
+    app.router.add_post("/{path:.*}", answer)
+    async with serving(app, port):
+        await door.serve(served("left", f"http://127.0.0.1:{port}"), keys=only("sk-left", token_budget=300_000))
+        with contextlib.suppress(TimeoutError):
+            asked = {"model": "left"}
+            await door.gateway.post(CHAT, "sk-left", json=asked, timeout=aiohttp.ClientTimeout(total=0.3))
+        await door.used_at("left", "deployment", 1)
+        left.set()
+        answers = await asyncio.gather(*(door.gateway.chat("left", key="sk-left") for _ in range(60)))
+        used = await door.used_at("left", "deployment", 1 + sum(status == 200 for status, _ in answers))
+    assert {status for status, _ in answers} == {200, 429}
+    assert used.input_tokens + used.output_tokens <= 303_000
+
+
 def test_what_is_learned_of_a_length_is_that_of_one_answer() -> None:
     lengths = Lengths()
     assert lengths.expected("key", ["tiny"], 1e9, 1) == 16_384
-    lengths.learn("key", "tiny", 6_000)
+    lengths.learn("key", "tiny", 100, whole=False)
+    assert lengths.expected("key", ["tiny"], 1e9, 1) == 16_384, "it may have become long"
+    lengths.learn("key", "tiny", 6_000, whole=True)
+    lengths.learn("key", "tiny", 100, whole=False)
     assert 5_900 < lengths.expected("key", ["tiny"], 1e9, 1) <= 6_000
     assert 8 * 5_900 < lengths.expected("key", ["tiny"], 1e9, 8) <= 8 * 6_000
     assert lengths.expected("other", ["tiny"], 1e9, 1) == 16_384
     assert lengths.expected("key", ["tiny"], 10_000, 8) == 5_000, "never more than half of a limit"
+    lengths.learn("key", "tiny", 9_000, whole=False)
+    assert 8_900 < lengths.expected("key", ["tiny"], 1e9, 1) <= 9_000, "no shorter than that"
 
 
 async def test_a_provider_is_not_sent_much_more_than_its_tokens_a_minute(door: Served) -> None:

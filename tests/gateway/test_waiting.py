@@ -10,6 +10,8 @@ from tests.gateway.conftest import Served
 from tests.gateway.engines import engine, refusing
 from tests.gateway.platform_side import served
 
+CHAT = "/v1/chat/completions"
+
 
 async def test_a_sleeping_model_is_woken_once_for_all_who_wait(door: Served) -> None:
     async with engine() as one:
@@ -182,3 +184,23 @@ async def _whole_stream(door: Served) -> bytes:
         session.post("/v1/chat/completions", json={"model": "tiny", "stream": True}) as answer,
     ):
         return await answer.content.read() if answer.status == 200 else await answer.read() + b" refused"
+
+
+async def test_a_model_that_sleeps_is_waited_for_where_the_one_in_its_place_cannot_come(door: Served) -> None:
+    async with engine("awake") as awake:
+        asleep = served("sleeper", state="asleep")
+        await door.serve(asleep, served("stopped", state="stopped"))
+        told = {"x-imts-fallbacks": "stopped"}
+        asked = asyncio.create_task(door.gateway.post(CHAT, json={"model": "sleeper"}, headers=told))
+        await asyncio.sleep(0.3)
+        await door.serve(served("sleeper", awake.url), served("stopped", state="stopped"))
+        assert (await asked)[0] == 200
+
+
+async def test_nobody_is_told_of_a_wait_that_there_was_not(door: Served) -> None:
+    """The one in its place is waited for."""
+    await door.serve(served("sleeper", state="starting"), served("later", state="starting"))
+    told = {"x-imts-fallbacks": "later"}
+    status, content, _ = await door.gateway.post(CHAT, json={"model": "sleeper"}, headers=told)
+    assert (status, content["error"]["code"]) == (503, "model_starting")
+    assert content["error"]["message"] == "The model `sleeper` is still starting."

@@ -143,7 +143,8 @@ class Accounts:
             self._router.finished(bill.made, answered, used, cost, seconds, failed=failed, tried=tried, body=body)
         if used.input or used.output:
             if bill.open_ended:
-                self._lengths.learn(bill.caller.key_id, answered, used.output // bill.order.answers)
+                length = used.output // bill.order.answers
+                self._lengths.learn(bill.caller.key_id, answered, length, whole=not (failed or course.left))
             counted = metrics.of_model(answered)
             counted.input.inc(used.input)
             counted.output.inc(used.output)

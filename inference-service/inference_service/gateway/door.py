@@ -18,7 +18,7 @@ from inference_service.gateway.orders import Order
 from inference_service.gateway.reply import Reply
 from inference_service.gateway.requests import CallerGone, Incoming, TooLong
 from inference_service.gateway.router import NO_MODEL, Router
-from inference_service.gateway.speech import is_native
+from inference_service.gateway.speech import copies_made
 from inference_service.gateway.tracing import NO_SPAN, Tracing, answered
 from inference_service.gateway.tries import Course, Tries
 
@@ -183,13 +183,11 @@ class Door:
 
 
 def _hold_copies(incoming: Incoming, order: Order, models: Sequence[Model]) -> None:
-    """With the name of another model, or what a provider calls it, and with the question for a stream's usage; and what
-    is translated has another form before it has other words."""
-    if any(model.offers or model.name != order.model for model in models):
-        incoming.copies(order.body)
-    if order.stream and not order.hears_usage:
-        incoming.copies(order.body)
-    if any(is_native(offer.target) for model in models for offer in model.offers):
+    """With the name of another model, with the question for a stream's usage, and in an upstream's words."""
+    copies = int(any(model.name != order.model for model in models))
+    copies += order.stream and not order.hears_usage
+    copies += max([copies_made(offer.target, model.name) for model in models for offer in model.offers], default=0)
+    for _ in range(copies):
         incoming.copies(order.body)
 
 

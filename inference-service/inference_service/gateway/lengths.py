@@ -41,9 +41,12 @@ class Lengths:
         wanted = max(lately * answers, min(usual * answers, room / SHARES))
         return int(max(LEAST_TOKENS, min(wanted, room / MARGIN)))
 
-    def learn(self, who: str, model: str, tokens: int) -> None:
-        """Of one answer that nobody had bounded."""
+    def learn(self, who: str, model: str, tokens: int, *, whole: bool) -> None:
+        """Of one answer that nobody had bounded. What broke off, or was left, says only that answers are no shorter."""
         now, which = time.monotonic(), (who, model)
+        known = self._longest.get(which)
+        if not whole and tokens < (UNKNOWN_TOKENS if known is None else known.faded(now)):
+            return
         before = self._longest.pop(which, _Longest(0.0, now))
         self._longest[which] = _Longest(max(float(tokens), FADES * before.faded(now)), now)
         if len(self._longest) > MOST_KNOWN:

@@ -11,7 +11,14 @@ STREAMED_USAGE = frozenset({"/v1/chat/completions", "/v1/completions"})
 OF_ENGINES_ALONE = {"/v1/tokenize": "/tokenize", "/v1/detokenize": "/detokenize"}
 
 
-def is_native(target: Target) -> bool:
+def copies_made(target: Target, model: str) -> int:
+    """Of a body, to say it to the target: what is translated has another form before it has other words."""
+    if _is_native(target):
+        return 2
+    return int(target.provided is not None and target.provided.model != model)
+
+
+def _is_native(target: Target) -> bool:
     """It speaks another protocol than OpenAI's."""
     return target.provided is not None and target.provided.kind == ProviderKind.anthropic
 
@@ -19,14 +26,14 @@ def is_native(target: Target) -> bool:
 def can_say(order_path: str, target: Target) -> bool:
     if target.provided is None:
         return True
-    if is_native(target):
+    if _is_native(target):
         return order_path == "/v1/chat/completions"
     return order_path not in OF_ENGINES_ALONE
 
 
 def speech(order: Order, target: Target, *, may_ask_usage: bool = True) -> Speech:
     provided = target.provided
-    if is_native(target):
+    if _is_native(target):
         return messages.speech(order, target)
     asks = order.stream and order.path in STREAMED_USAGE and not order.hears_usage
     asks = asks and may_ask_usage and target.tells_usage

@@ -20,7 +20,7 @@ from inference_service.gateway.reply import Reply
 from inference_service.gateway.speech import speech
 from inference_service.gateway.targets import Target
 from inference_service.gateway.tracing import Tracing
-from inference_service.gateway.waiting import Waiting
+from inference_service.gateway.waiting import RATE_LIMITED, Waiting
 
 SLOT_SECONDS = 0.02
 """Until one of many requests at a provider may have ended."""
@@ -61,11 +61,13 @@ class Tries:
         self, models: Sequence[Model], order: Order, affinity: int | None, reply: Reply, course: Course
     ) -> None:
         """Raises what was wrong with the model that was asked for, not with the last in its place. Upstreams that rest
-        are passed over as long as another model may answer."""
+        are passed over as long as another model may answer, and nobody is waited for as long as one that rests may."""
         offered = [_Offered(model) for model in models]
-        for last_resort in (False, True) if len(offered) > 1 else (True,):
+        waited_for = next((one for one in reversed(offered) if one.may_come), offered[-1])
+        turns = ((False, False), (True, False), (True, True)) if len(offered) > 1 else ((True, True),)
+        for last_resort, waits in turns:
             for one in offered:
-                patient = last_resort and one is offered[-1]
+                patient = waits and one is waited_for
                 one.trouble = await self._upstreams(
                     one, order, affinity, reply, course, patient=patient, last_resort=last_resort
                 )
@@ -106,45 +108,52 @@ class Tries:
                     last_resort=last_resort,
                 )
             except Refusal as refusal:
-                return one.said or (refusal if one.full is None else _too_much(model, one.full))
-            asks_from = time.perf_counter()
-            course.not_ours += asks_from - waits_from
-            try:
-                words = speech(order, target)
-            except Refusal as refusal:
-                one.passed.append(target)
-                if not one.blamed:
-                    one.said = as_said(refusal)
-                continue
-            grant, open_ended = await self._admitted(target, order)
-            if isinstance(grant, Full):
-                one.full = grant if grant.kind is Kind.tokens else None
-                _close(target, grant)
-                one.passed.append(target)
-                continue
-            course.model, course.target, course.outcome = model, target, Outcome()
-            reply.tells(b"x-imts-model", model.name.encode())
-            try:
-                await self._exchange(target, order, words, reply, course.outcome)
-            except Lost as lost:
-                course.not_ours += time.perf_counter() - asks_from
-                if not lost.again:
-                    one.lost(target, lost)
-                continue
-            except Cut:
-                course.not_ours += course.outcome.engine
-                target.failed()
-                raise
-            finally:
-                used = course.outcome.tokens
-                grant.settle(used.input + used.output, 0.0)
-                if open_ended and used.output:
-                    self._lengths.learn(_identity(target), model.name, used.output // order.answers)
-            course.not_ours += course.outcome.engine
-            if not course.outcome.failed:
-                target.answered()
-            return None
+                paused = refusal.code == RATE_LIMITED and not one.blamed
+                if one.said is not None and not paused:
+                    return one.said
+                if one.full is not None:
+                    return _too_much(model, one.full)
+                return _given_up(one) if one.timed_out else refusal
+            course.not_ours += time.perf_counter() - waits_from
+            if await self._answered(one, target, order, reply, course):
+                return None
         return one.said or _given_up(one)
+
+    async def _answered(self, one: "_Offered", target: Target, order: Order, reply: Reply, course: Course) -> bool:
+        asks_from = time.perf_counter()
+        try:
+            words = speech(order, target)
+        except Refusal as refusal:
+            one.cannot_say(target, refusal)
+            return False
+        grant, open_ended = await self._admitted(target, order)
+        if isinstance(grant, Full):
+            one.has_no_room(target, grant)
+            return False
+        course.model, course.target, course.outcome = one.model, target, Outcome()
+        reply.tells(b"x-imts-model", one.model.name.encode())
+        whole = False
+        try:
+            await self._exchange(target, order, words, reply, course.outcome)
+            whole = not course.outcome.failed
+        except Lost as lost:
+            course.not_ours += time.perf_counter() - asks_from
+            if not lost.again:
+                one.lost(target, lost)
+            return False
+        except Cut:
+            course.not_ours += course.outcome.engine
+            target.failed()
+            raise
+        finally:
+            used = course.outcome.tokens
+            grant.settle(used.input + used.output, 0.0)
+            if open_ended and used.output:
+                self._lengths.learn(_identity(target), order.model, used.output // order.answers, whole=whole)
+        course.not_ours += course.outcome.engine
+        if whole:
+            target.answered()
+        return True
 
     async def _exchange(self, target: Target, order: Order, words: Speech, reply: Reply, outcome: Outcome) -> None:
         if self._tracing is None:
@@ -185,13 +194,35 @@ class _Offered:
     timed_out: bool = False
     trouble: Refusal | Said | None = None
 
+    @property
+    def may_come(self) -> bool:
+        """It is a deployment whose engines may be there in a while."""
+        served = self.model.served
+        return served is not None and served.state not in {"failed", "stopped"}
+
+    def cannot_say(self, target: Target, refusal: Refusal) -> None:
+        self.passed.append(target)
+        if not self.blamed:
+            self.said = as_said(refusal)
+
+    def has_no_room(self, target: Target, full: Full) -> None:
+        self.full = full if full.kind is Kind.tokens else None
+        _close(target, full)
+        self.passed.append(target)
+        self._could_have()
+
+    def _could_have(self) -> None:
+        """One that can take the request: that another cannot is no reason any more."""
+        self.said, self.blamed = self.said if self.blamed else None, True
+
     def lost(self, target: Target, lost: Lost) -> None:
         name = self.model.name
         metrics.of_model(name).tries_lost.inc()
         logger.warning("try lost", model=name, upstream=target.replica, problem=str(lost))
         if not lost.blameless:
             _leave_alone(target, lost)
-            self.said, self.blamed = lost.said or (self.said if self.blamed else None), True
+            self._could_have()
+            self.said = lost.said or self.said
         elif not self.blamed:
             self.said = lost.said or self.said
         self.timed_out = lost.timed_out
@@ -224,9 +255,9 @@ def _too_much(model: Model, full: Full) -> Refusal:
     )
     if full.need > full.limit:
         message += ": ask for fewer with max_tokens."
-        return Refusal(429, message, code="upstream_rate_limited", headers={"x-should-retry": "false"})
+        return Refusal(429, message, code=RATE_LIMITED, headers={"x-should-retry": "false"})
     told = {"retry-after": str(max(1, math.ceil(full.retry_seconds or PAUSE_SECONDS)))}
-    return Refusal(429, f"{message}: try again later.", code="upstream_rate_limited", headers=told)
+    return Refusal(429, f"{message}: try again later.", code=RATE_LIMITED, headers=told)
 
 
 def _leave_alone(target: Target, lost: Lost) -> None:
@@ -239,7 +270,8 @@ def _leave_alone(target: Target, lost: Lost) -> None:
 
 
 def _given_up(one: _Offered) -> Refusal:
+    asked = "One engine" if one.tries == 1 else f"{one.tries} engines in turn"
     if one.timed_out:
-        return Refusal(504, f"{one.tries} engines in turn gave no answer in time.", code="engine_timeout")
-    message = f"{one.tries} engines in turn gave no answer."
+        return Refusal(504, f"{asked} gave no answer in time.", code="engine_timeout")
+    message = f"{asked} gave no answer."
     return Refusal(502, message, code="engine_failed", headers={"retry-after": "2"})

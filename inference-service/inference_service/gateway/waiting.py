@@ -18,6 +18,7 @@ from inference_service.gateway.targets import Offer, Target, choose
 
 WAKE_AGAIN_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 10
+RATE_LIMITED = "upstream_rate_limited"
 
 
 class Waker:
@@ -99,7 +100,7 @@ class Waiting:
             if found is not None:
                 return found
             if model.served is None:
-                raise _no_provider(model, offers, path)
+                raise _no_provider(model, offers, tried, path)
             if model.engines and (seconds := _asked_for(model.engines)) > 0:
                 raise _paused(f"Every engine of the model `{model.name}` has asked for a pause.", seconds)
             bound = self._patience.settle_seconds if model.engines else self._patience.wake_seconds
@@ -107,7 +108,7 @@ class Waiting:
             if not patient and not model.engines and model.served.state == "asleep":
                 self._waker.hurry(model.served.deployment_id)
             if left <= 0:
-                raise _waited_in_vain(model, model.served, bound)
+                raise _waited_in_vain(model, model.served, bound if patient else 0.0)
             with metrics.WAITING.track_inprogress():
                 if not model.engines:
                     await self._hurry(model.served)
@@ -140,11 +141,12 @@ def _able(model: Model, path: str) -> tuple[Offer, ...]:
     return tuple(offer for offer in model.offers if can_say(path, offer.target))
 
 
-def _no_provider(model: Model, offers: Collection[Offer], path: str) -> Refusal:
+def _no_provider(model: Model, offers: Collection[Offer], tried: Collection[Target], path: str) -> Refusal:
     if not offers and model.offers:
         message = f"No provider of the model `{model.name}` answers at {path}."
         return Refusal(400, message, code="unsupported_endpoint", param="model")
-    if (seconds := _asked_for([offer.target for offer in offers])) > 0:
+    targets = [offer.target for offer in offers]
+    if (seconds := _asked_for([target for target in targets if target not in tried] or targets)) > 0:
         return _paused(f"Every provider of the model `{model.name}` has asked for a pause.", seconds)
     message = f"No provider of the model `{model.name}` could be reached: try again in a moment."
     return unavailable(message, "model_unreachable", retry_after=2)
@@ -157,7 +159,7 @@ def _asked_for(targets: Collection[Target]) -> float:
 
 def _paused(message: str, seconds: float) -> Refusal:
     told = {"retry-after": str(math.ceil(seconds))}
-    return Refusal(429, message, code="upstream_rate_limited", headers=told)
+    return Refusal(429, message, code=RATE_LIMITED, headers=told)
 
 
 def _waited_in_vain(model: Model, served: ServedModel, seconds: float) -> Refusal:
@@ -167,5 +169,6 @@ def _waited_in_vain(model: Model, served: ServedModel, seconds: float) -> Refusa
         return unavailable(message, "model_unreachable", retry_after=2)
     why = f" {served.message}" if served.message else ""
     still = "asleep" if state == "asleep" else "starting"
-    message = f"The model `{name}` is still {still} after {seconds:g} seconds.{why}"
+    waited = f" after {seconds:g} seconds" if seconds else ""
+    message = f"The model `{name}` is still {still}{waited}.{why}"
     return unavailable(message, f"model_{still}", retry_after=RETRY_AFTER_SECONDS)
