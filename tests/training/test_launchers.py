@@ -36,7 +36,7 @@ def _data(place: Place) -> list[Any]:
 
 def _attempt() -> psutil.Process:
     """Rank 0: the newest process that this one has forked."""
-    return max(psutil.Process().children(), key=lambda process: process.pid)
+    return max(psutil.Process().children(), key=lambda process: process.create_time())
 
 
 def _at(step: int, act: Any) -> Any:
