@@ -42,6 +42,10 @@ SIGNED = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abc"
         ("Telefonnummer: 030 1234567", "Telefonnummer: [phone]"),
         ("01701234567, 010-12345678, 86-13812345678, 415-555-2671", "[phone], [phone], 86-[phone], [phone]"),
         ("ssn 078-05-1120", "ssn [identity number]"),
+        ('{"password": "hunter2secret", "a": 1}', '{"[password]", "a": 1}'),
+        ("aws_secret_access_key=abcdef0123", "[password]"),
+        ("github_pat_11ABCDEFG0123456789abcdef", "[key]"),
+        ("(555) 123-4567 or 138-0013-8000", "[phone] or [phone]"),
     ],
 )
 def test_whatever_stands_around_it(text: str, left: str) -> None:
@@ -217,16 +221,3 @@ def test_many_names_and_texts_within_texts_take_no_longer_either() -> None:
     begun = time.process_time()
     redacted_content({"nested": nested, "names": names, "alike": {f"a{n}@b.example": n for n in range(15_000)}})
     assert time.process_time() - begun < 2
-
-
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ('{"password": "hunter2secret", "a": 1}', '{"[password]", "a": 1}'),
-        ("aws_secret_access_key=abcdef0123", "[password]"),
-        ("github_pat_11ABCDEFG0123456789abcdef", "[key]"),
-        ("(555) 123-4567 or 138-0013-8000", "[phone] or [phone]"),
-    ],
-)
-def test_other_spellings_are_redacted_too(text: str, left: str) -> None:
-    assert redacted(text) == left

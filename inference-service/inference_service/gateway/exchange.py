@@ -147,13 +147,12 @@ async def _asked(
                 return
             if if_taken is not None:
                 if_taken()
-            events = _is_events(answer)
-            if events and not order.stream:
-                raise Garbled("a stream, which was not asked for")
-            if answer.ended and not events:
-                await _pass_whole(answer, first, said, order, reply, outcome)
-            elif events:
+            if _is_events(answer):
+                if not order.stream:
+                    raise Garbled("a stream, which was not asked for")
                 await _pass_stream(answer, first, said.stream(), reply, patience, limits, outcome)
+            elif answer.ended:
+                await _pass_whole(answer, first, said, order, reply, outcome)
             else:
                 await _pass_large(answer, first, said, order, reply, patience, limits, outcome)
         finally:

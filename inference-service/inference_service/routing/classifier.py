@@ -83,8 +83,7 @@ class Classifier:
         confidence = max(domains)
         if language is None:
             language = self._most_votes(sums, self._at_language, self._at_cyrillic)
-            votes = max(sums[self._at_language : self._at_cyrillic]) - MIDDLE
-            if beside is not None and votes < LEAST_VOTES * ONE:
+            if beside is not None and max(sums[self._at_language : self._at_cyrillic]) < MIDDLE + LEAST_VOTES * ONE:
                 language = beside
         elif language == "ru":
             language = self._most_votes(sums, self._at_cyrillic, self._at_square)
